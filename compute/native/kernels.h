@@ -1,0 +1,25 @@
+/*
+ * kernels.h - all kernels, in terms of the vectors that were included before; compiled once an instruction set.
+ */
+#include "native.h"
+
+#define KERNEL_INLINE static inline __attribute__((always_inline))
+#define KERNEL_UNROLL _Pragma("GCC unroll 32")
+
+#include "kernel_dense.h"
+#include "kernel_depthwise.h"
+#include "pass_run.h"
+#include "weights_run.h"
+
+const struct native_isa VEC_ISA = {
+    .name = VEC_NAME,
+    .score = VEC_SCORE,
+    .lanes = VEC_LANES,
+    .tile = { VEC_TILE1, VEC_TILE2 },
+    .itile = { IVEC_TILE1, IVEC_TILE2 },
+    .dwtile = VEC_DEPTHWISE_TILE,
+    .quad_size = IVEC_QUAD_SIZE,
+    .quad_pack = quad_pack,
+    .pass_run = pass_run,
+    .weights_run = weights_run,
+};

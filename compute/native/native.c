@@ -1,0 +1,167 @@
+/*
+ * native.c - the provider's table: which instruction set, and the way from a call to the kernels.
+ */
+#include "native.h"
+
+#include <mqbench/plugin.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The best set that the CPU has; MQBENCH_ISA=avx512|avx2|scalar lowers it. Read at each plan, so that a test can compare. */
+static const struct native_isa *isa_choose(void)
+{
+    const struct native_isa *isa = &native_isa_generic;
+#if defined(__x86_64__)
+    const char *wish = getenv("MQBENCH_ISA");
+    int limit = wish == NULL ? 2 : strcmp(wish, "scalar") == 0 ? 0 : strcmp(wish, "avx2") == 0 ? 1 : 2;
+
+    __builtin_cpu_init();
+    if (limit >= 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        isa = &native_isa_avx2;
+        if (limit >= 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) {
+            isa = &native_isa_avx512;
+        }
+    }
+#endif
+    return isa;
+}
+
+static int32_t native_score(const struct mqb_host *host)
+{
+    (void)host;
+    return isa_choose()->score;
+}
+
+static const char *native_isa_name(const struct mqb_host *host)
+{
+    (void)host;
+    return isa_choose()->name;
+}
+
+static mqb_status native_conv_create(const struct mqb_host *host, const struct mqb_conv_shape *shape, int32_t max_images,
+                                     struct mqb_conv_plan **plan, struct mqb_error *error)
+{
+    return native_plan_create(host, isa_choose(), shape, max_images, plan, error);
+}
+
+static size_t native_packed_size(const struct mqb_conv_plan *plan)
+{
+    return native_round_up(plan->forward.packed_size, 64) + plan->backward.packed_size;
+}
+
+static size_t native_scratch_size(const struct mqb_conv_plan *plan)
+{
+    return plan->scratch_size;
+}
+
+static void native_conv_pack(const struct mqb_conv_plan *plan, const float *weight, int32_t gradients, void *packed)
+{
+    native_pack(plan->isa, &plan->forward, &plan->shape, weight, 0, packed);
+    if (gradients != 0) {
+        void *backward = (uint8_t *)packed + native_round_up(plan->forward.packed_size, 64);
+
+        native_pack(plan->isa, &plan->backward, &plan->shape, weight, 1, backward);
+    }
+}
+
+static void native_forward(const struct mqb_conv_plan *plan, int32_t n, const float *x, const void *packed, const float *bias,
+                           float *y, void *scratch)
+{
+    const struct native_pass *pass = &plan->forward;
+    const struct mqb_conv_shape *shape = &plan->shape;
+    size_t x_size = (size_t)shape->c * shape->h * shape->w;
+    size_t y_size = (size_t)shape->k * shape->p * shape->q;
+
+    if (!pass->fused) {
+        plan->isa->pass_run(plan->isa, pass, n, x, packed, bias, y, 0, plan->zeros, scratch);
+        return;
+    }
+    uint8_t *padded = (uint8_t *)scratch + pass->rows_size + pass->outs_size;
+    for (int32_t i = 0; i < n; i++) {
+        native_pad_image(plan, x + i * x_size, (int32_t)sizeof(float), 0, padded);
+        plan->isa->pass_run(plan->isa, pass, 1, padded, packed, bias, y + i * y_size, 0, plan->zeros, scratch);
+    }
+}
+
+static void native_backward_data(const struct mqb_conv_plan *plan, int32_t n, const float *dy, const void *packed, float *dx,
+                                 int32_t accumulate, void *scratch)
+{
+    const void *backward = (const uint8_t *)packed + native_round_up(plan->forward.packed_size, 64);
+
+    plan->isa->pass_run(plan->isa, &plan->backward, n, dy, backward, NULL, dx, accumulate, plan->zeros, scratch);
+}
+
+static void native_backward_weights(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw,
+                                    void *scratch)
+{
+    plan->isa->weights_run(plan, n, x, dy, dw, scratch);
+}
+
+static size_t native_integer_packed_size(const struct mqb_conv_plan *plan)
+{
+    return plan->integer.packed_size;
+}
+
+static size_t native_integer_scratch_size(const struct mqb_conv_plan *plan)
+{
+    return plan->integer_scratch_size;
+}
+
+static void native_integer_pack(const struct mqb_conv_plan *plan, const int8_t *weight, void *packed)
+{
+    native_pack_integer(plan->isa, &plan->integer, &plan->shape, weight, packed);
+}
+
+static void native_integer_forward(const struct mqb_conv_plan *plan, int32_t n, const uint8_t *x, uint8_t pad_value,
+                                   const void *packed, int32_t *acc, void *scratch)
+{
+    const struct native_pass *pass = &plan->integer;
+    const struct mqb_conv_shape *shape = &plan->shape;
+    size_t x_size = (size_t)shape->c * shape->h * shape->w;
+    size_t acc_size = (size_t)shape->k * shape->p * shape->q;
+    uint8_t *more = (uint8_t *)scratch + pass->rows_size + pass->outs_size;
+
+    if (!pass->fused) {
+        size_t pixel = native_round_up((size_t)shape->c + 3, 64);
+
+        memset(more, pad_value, pixel);
+        if (pass->overread) {
+            memset(more + pixel, 0, pixel);
+            memcpy(more + pixel, x + n * x_size - shape->c, (size_t)shape->c);
+        }
+        plan->isa->pass_run(plan->isa, pass, n, x, packed, NULL, acc, 0, more, scratch);
+        return;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        native_pad_image(plan, x + i * x_size, 1, pad_value, more);
+        plan->isa->pass_run(plan->isa, pass, 1, more, packed, NULL, acc + i * acc_size, 0, NULL, scratch);
+    }
+}
+
+static const struct mqb_compute native_compute = {
+    .struct_size = sizeof(struct mqb_compute),
+    .flags = MQB_COMPUTE_SAME_BITS,
+    .description = "own kernels: direct convolutions, the same bits on every instruction set",
+    .score = native_score,
+    .isa = native_isa_name,
+    .conv_create = native_conv_create,
+    .conv_destroy = native_plan_destroy,
+    .conv_packed_size = native_packed_size,
+    .conv_scratch_size = native_scratch_size,
+    .conv_pack = native_conv_pack,
+    .conv_forward = native_forward,
+    .conv_backward_data = native_backward_data,
+    .conv_backward_weights = native_backward_weights,
+    .iconv_packed_size = native_integer_packed_size,
+    .iconv_scratch_size = native_integer_scratch_size,
+    .iconv_pack = native_integer_pack,
+    .iconv_forward = native_integer_forward,
+};
+
+static const struct mqb_component components[] = {
+    { sizeof(struct mqb_component), 0, MQB_COMPUTE_INTERFACE, "native", &native_compute },
+};
+
+MQB_PLUGIN("native", "0.1.0", components);

@@ -1,0 +1,135 @@
+/*
+ * native.h - the inside of the provider: a pass (one direction of a convolution, ready to run), the plan that holds the
+ * passes, and the table of kernels of an instruction set.
+ *
+ * Letters: N images, C input channels, H x W input, K output channels, R x S kernel, P x Q output.
+ *
+ * Numbers: an element of y is one chain of fused multiply-adds over (r, s, c) from +0, with zeros where the kernel hangs over
+ * the edge, then the bias is added. An element of dx is one chain over (r, s, k), restricted to the taps that its stride
+ * class can meet. An element of dw is one chain over (n, p, q); a pixel that the kernel position cannot see is left out
+ * (or is a zero, for the few-channel layers that run on a padded copy). None of it depends on the vector width, the tile,
+ * or the number of images.
+ */
+#ifndef NATIVE_H
+#define NATIVE_H
+
+#include <mqbench/compute.h>
+
+enum { NATIVE_MAX_TILE = 24 };
+
+/* Output pixels that all meet the same taps: for forward there is one class, for backward-data one a stride remainder. */
+struct native_class {
+    int32_t height, width;      /* pixels of an image */
+    int32_t origin_h, origin_w; /* of the first, in the output */
+    int32_t num_taps;
+    int32_t *tap_h, *tap_w;  /* input pixel of a tap, relative to (y * in_step_h, x * in_step_w) */
+    int32_t *tap_index;      /* r * S + s; in a fused pass: r * S */
+    int32_t min_h, max_h, min_w, max_w; /* over the taps */
+    size_t weight_offset; /* bytes, into the packed weights */
+};
+
+/* One direction: out[pixel][k] = sum over taps and channels of in[pixel of the tap][c] * weight. */
+struct native_pass {
+    int32_t in_h, in_w, in_c;
+    int32_t out_h, out_w, out_c;
+    int32_t groups, group_in, group_out; /* channels a group reads and writes */
+    int32_t in_step_h, in_step_w, out_step_h, out_step_w;
+    int32_t run;       /* values a tap reads, in units of the kernel: floats, or quads of bytes */
+    int32_t in_size;   /* bytes of an input value */
+    int32_t unit_size; /* bytes of packed weight a unit and lane */
+    int32_t depthwise;
+    int32_t fused;     /* input is a padded copy, and a tap is a whole kernel row: run = S * C */
+    int32_t overread;  /* quads reach past the channels: the last pixel of the input is read from a copy */
+    int32_t tile, band; /* pixels */
+    int32_t num_classes;
+    struct native_class *classes;
+    int32_t *taps;
+    size_t packed_size;
+    size_t rows_size, outs_size; /* bytes of scratch for the pointers of a band */
+};
+
+struct native_isa;
+
+struct mqb_conv_plan {
+    const struct mqb_host *host;
+    const struct native_isa *isa;
+    struct mqb_conv_shape shape;
+    int32_t max_images;
+    int32_t depthwise; /* c == k == groups */
+    struct native_pass forward, backward, integer;
+    void *zeros; /* a pixel of zeros, as long as either side's */
+    size_t pad_size, pad_integer_size; /* bytes of the padded copy of one image, 0 if not fused */
+    int32_t pad_h, pad_w;              /* its pixels */
+    size_t sum_size; /* bytes of the weight gradient as the kernels add it up: [groups][R][S][C / groups][sum_width] */
+    int32_t sum_width;
+    int32_t wgrad_rows; /* output rows that are worked on at a time */
+    size_t scratch_size, integer_scratch_size;
+};
+
+/* What a micro-kernel works on: a tile of output pixels, one block of output channels. */
+struct native_tile {
+    const uint8_t *const *rows; /* [num_taps][pixels] */
+    uint8_t *const *outs;       /* [pixels] */
+    size_t row_offset, out_offset; /* bytes added to each: the place of the group and block */
+    const void *weight;            /* [num_taps][run][block] */
+    const float *bias;             /* of the block; NULL: none */
+    int32_t num_taps, run;
+    int32_t width; /* channels to write */
+    int32_t accumulate;
+};
+
+/* Pixels side by side in both tensors, for the weight gradient. */
+struct native_run {
+    const float *x, *dy;
+    int32_t count;
+};
+
+struct native_isa {
+    const char *name;
+    int32_t score;
+    int32_t lanes;
+    int32_t tile[2], itile[2]; /* pixels of a tile, for blocks of one and of two vectors */
+    int32_t dwtile;
+    int32_t quad_size; /* bytes of packed weight a lane and quad of channels */
+    /* weights[lane][4] of one vector, to the order that the kernel reads */
+    void (*quad_pack)(const int8_t (*weight)[4], void *packed);
+    void (*pass_run)(const struct native_isa *isa, const struct native_pass *pass, int32_t n, const void *in,
+                     const void *packed, const float *bias, void *out, int32_t accumulate, const void *pad_row, void *scratch);
+    void (*weights_run)(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw,
+                        uint8_t *scratch);
+};
+
+extern const struct native_isa native_isa_generic;
+extern const struct native_isa native_isa_avx2;
+extern const struct native_isa native_isa_avx512;
+
+mqb_status native_plan_create(const struct mqb_host *host, const struct native_isa *isa, const struct mqb_conv_shape *shape,
+                              int32_t max_images, struct mqb_conv_plan **plan, struct mqb_error *error);
+void native_plan_destroy(struct mqb_conv_plan *plan);
+
+/* Packs for one pass; `transposed`: the pass runs from K to C. */
+void native_pack(const struct native_isa *isa, const struct native_pass *pass, const struct mqb_conv_shape *shape,
+                 const float *weight, int32_t transposed, void *packed);
+void native_pack_integer(const struct native_isa *isa, const struct native_pass *pass, const struct mqb_conv_shape *shape,
+                         const int8_t *weight, void *packed);
+
+/* An image with its padding around it, cut or extended to pad_h x pad_w. */
+void native_pad_image(const struct mqb_conv_plan *plan, const void *image, int32_t value_size, uint8_t pad_value, void *padded);
+
+static inline size_t native_round_up(size_t size, size_t unit)
+{
+    return (size + unit - 1) / unit * unit;
+}
+
+static inline int32_t native_min(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* floor(a / b), b > 0 */
+static inline int32_t native_floor_div(int32_t a, int32_t b)
+{
+    return a >= 0 ? a / b : -((b - 1 - a) / b);
+}
+
+#endif

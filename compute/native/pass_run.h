@@ -1,0 +1,154 @@
+/*
+ * pass_run.h - one direction of a convolution: bands of output pixels, the pointers to what each tap reads, the kernels.
+ *
+ * Within a band the blocks of output channels are the outer loop: a block of weights stays in the cache for the whole band.
+ */
+
+/* Walks over the pixels of a class, image after image. */
+struct pixel_walk {
+    const struct native_pass *pass;
+    const struct native_class *class;
+    const uint8_t *in, *pad_row;
+    uint8_t *out;
+    int32_t image, y, x;
+};
+
+/* Pointers of one tile: rows[tap][pixel] and outs[pixel]. */
+static void tile_pointers(struct pixel_walk *walk, int32_t pixels, const uint8_t **rows, uint8_t **outs)
+{
+    const struct native_pass *pass = walk->pass;
+    const struct native_class *class = walk->class;
+    const ptrdiff_t pixel_size = (ptrdiff_t)pass->in_c * pass->in_size;
+    const ptrdiff_t row_size = pixel_size * pass->in_w;
+    ptrdiff_t base[NATIVE_MAX_TILE]; /* of tap (0, 0), from `in` */
+    int32_t in_y[NATIVE_MAX_TILE], in_x[NATIVE_MAX_TILE];
+    int32_t inside = 1;
+
+    for (int32_t i = 0; i < pixels; i++) {
+        size_t out_y = (size_t)class->origin_h + (size_t)walk->y * (size_t)pass->out_step_h;
+        size_t out_x = (size_t)class->origin_w + (size_t)walk->x * (size_t)pass->out_step_w;
+
+        outs[i] = walk->out +
+                  (((size_t)walk->image * (size_t)pass->out_h + out_y) * (size_t)pass->out_w + out_x) * (size_t)pass->out_c * 4;
+        in_y[i] = walk->y * pass->in_step_h;
+        in_x[i] = walk->x * pass->in_step_w;
+        base[i] = ((ptrdiff_t)walk->image * pass->in_h + in_y[i]) * row_size + in_x[i] * pixel_size;
+        inside &= in_y[i] + class->min_h >= 0 && in_y[i] + class->max_h < pass->in_h && in_x[i] + class->min_w >= 0 &&
+                  in_x[i] + class->max_w < pass->in_w;
+        if (++walk->x == class->width) {
+            walk->x = 0;
+            if (++walk->y == class->height) {
+                walk->y = 0;
+                walk->image++;
+            }
+        }
+    }
+    for (int32_t t = 0; t < class->num_taps; t++) {
+        ptrdiff_t offset = class->tap_h[t] * row_size + class->tap_w[t] * pixel_size;
+
+        if (inside) {
+            for (int32_t i = 0; i < pixels; i++) {
+                rows[i] = walk->in + (base[i] + offset);
+            }
+        } else {
+            for (int32_t i = 0; i < pixels; i++) {
+                int32_t seen = (uint32_t)(in_y[i] + class->tap_h[t]) < (uint32_t)pass->in_h &&
+                               (uint32_t)(in_x[i] + class->tap_w[t]) < (uint32_t)pass->in_w;
+
+                rows[i] = seen ? walk->in + (base[i] + offset) : walk->pad_row;
+            }
+        }
+        rows += pixels;
+    }
+}
+
+/* Number `index` of `parts` almost equal pieces of `count`: where it begins. */
+static inline int32_t piece_begin(int32_t count, int32_t parts, int32_t index)
+{
+    return count / parts * index + native_min(index, count % parts);
+}
+
+/* The tiles of a band, for all groups and blocks. */
+static void band_run(const struct native_pass *pass, const struct native_class *class, int32_t count, int32_t tiles,
+                     const void *packed, const float *bias, int32_t accumulate, const uint8_t *const *rows, uint8_t *const *outs)
+{
+    const int32_t integer = pass->in_size == 1;
+    struct native_tile tile = { .num_taps = class->num_taps, .run = pass->run, .accumulate = accumulate };
+    const uint8_t *weight = (const uint8_t *)packed + class->weight_offset;
+
+    if (pass->depthwise) {
+        tile.weight = weight;
+        tile.bias = bias;
+        tile.width = pass->out_c;
+        for (int32_t i = 0; i < tiles; i++) {
+            int32_t begin = piece_begin(count, tiles, i), pixels = piece_begin(count, tiles, i + 1) - begin;
+
+            tile.rows = rows + (size_t)begin * (size_t)class->num_taps;
+            tile.outs = outs + begin;
+            depthwise_kernels[integer][pixels - 1](&tile);
+        }
+        return;
+    }
+    const size_t block_size = (size_t)VEC_LANES * (size_t)class->num_taps * (size_t)pass->run * (size_t)pass->unit_size;
+    for (int32_t g = 0; g < pass->groups; g++) {
+        for (int32_t k = 0; k < pass->group_out;) {
+            int32_t left = pass->group_out - k;
+            int32_t vectors = left <= VEC_LANES ? 1 : 2;
+            int32_t channel = g * pass->group_out + k;
+
+            tile.row_offset = (size_t)g * (size_t)pass->group_in * (size_t)pass->in_size;
+            tile.out_offset = (size_t)channel * 4;
+            tile.weight = weight;
+            tile.bias = bias == NULL ? NULL : bias + channel;
+            tile.width = native_min(left, vectors * VEC_LANES);
+            for (int32_t i = 0; i < tiles; i++) {
+                int32_t begin = piece_begin(count, tiles, i), pixels = piece_begin(count, tiles, i + 1) - begin;
+
+                tile.rows = rows + (size_t)begin * (size_t)class->num_taps;
+                tile.outs = outs + begin;
+                dense_kernels[integer][vectors - 1][pixels - 1](&tile);
+            }
+            weight += (size_t)vectors * block_size;
+            k += vectors * VEC_LANES;
+        }
+    }
+}
+
+/* `pad_row`: what a tap over the edge reads; behind it, where quads overread, the copy of the input's last pixel. */
+static void pass_run(const struct native_isa *isa, const struct native_pass *pass, int32_t n, const void *in, const void *packed,
+                     const float *bias, void *out, int32_t accumulate, const void *pad_row, void *scratch)
+{
+    const uint8_t **rows = scratch;
+    uint8_t **outs = (uint8_t **)(void *)((uint8_t *)scratch + pass->rows_size);
+    const size_t in_pixels = (size_t)n * (size_t)pass->in_h * (size_t)pass->in_w;
+
+    (void)isa;
+    for (int32_t c = 0; c < pass->num_classes; c++) {
+        const struct native_class *class = &pass->classes[c];
+        int64_t total = (int64_t)n * class->height * class->width;
+        struct pixel_walk walk = { pass, class, in, pad_row, out, 0, 0, 0 };
+
+        if (class->num_taps == 0 && accumulate != 0) {
+            continue;
+        }
+        for (int64_t start = 0; start < total; start += pass->band) {
+            int32_t count = total - start < pass->band ? (int32_t)(total - start) : pass->band;
+            int32_t tiles = (count + pass->tile - 1) / pass->tile;
+
+            for (int32_t i = 0; i < tiles; i++) {
+                int32_t begin = piece_begin(count, tiles, i), pixels = piece_begin(count, tiles, i + 1) - begin;
+
+                tile_pointers(&walk, pixels, rows + (size_t)begin * (size_t)class->num_taps, outs + begin);
+            }
+            if (pass->overread && start + count == total) {
+                const uint8_t *last = (const uint8_t *)in + (in_pixels - 1) * (size_t)pass->in_c;
+                const uint8_t *copy = (const uint8_t *)pad_row + native_round_up((size_t)pass->in_c + 3, 64);
+
+                for (size_t i = 0; i < (size_t)count * (size_t)class->num_taps; i++) {
+                    rows[i] = rows[i] == last ? copy : rows[i];
+                }
+            }
+            band_run(pass, class, count, tiles, packed, bias, accumulate, rows, outs);
+        }
+    }
+}

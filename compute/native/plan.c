@@ -1,0 +1,341 @@
+/*
+ * plan.c - the geometry of a convolution, worked out once: passes, classes, sizes.
+ */
+#include "native.h"
+
+#include <string.h>
+
+enum {
+    FUSED_CHANNELS = 8,          /* up to here a kernel row of a padded copy is one run */
+    FUSED_CHANNELS_INTEGER = 32,
+    BAND_PIXELS = 384,
+    BAND_POINTERS = 8192,
+    WGRAD_BAND_SIZE = 192 * 1024, /* bytes of x and dy that the weight gradient works on at a time */
+};
+
+/* Sizes stay far below the address space: every product of two dimensions fits, the whole tensors are checked. */
+static int tensor_size(size_t *size, int32_t max_images, int32_t h, int32_t w, int32_t c)
+{
+    size_t limit = (size_t)1 << 46;
+
+    return __builtin_mul_overflow((size_t)max_images, (size_t)h, size) || __builtin_mul_overflow(*size, (size_t)w, size) ||
+           __builtin_mul_overflow(*size, (size_t)c, size) || *size > limit;
+}
+
+static mqb_status shape_check(const struct mqb_host *host, const struct mqb_conv_shape *s, int32_t max_images,
+                              struct mqb_error *error)
+{
+    const int32_t limit = 1 << 24;
+    const int32_t values[] = { s->c, s->h, s->w, s->k, s->r, s->s, s->p, s->q, s->stride_h, s->stride_w, s->dilation_h,
+                               s->dilation_w, s->groups, max_images };
+    const int32_t pads[] = { s->pad_top, s->pad_left, s->pad_bottom, s->pad_right };
+
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        if (values[i] < 1 || values[i] > limit) {
+            return host->fail(error, MQB_ERR_ARGUMENT,
+                              "native: a convolution has a size of %d; every size must lie in 1..%d: check the model's shapes",
+                              values[i], limit);
+        }
+    }
+    for (size_t i = 0; i < 4; i++) {
+        if (pads[i] < 0 || pads[i] > limit) {
+            return host->fail(error, MQB_ERR_ARGUMENT,
+                              "native: a convolution has a padding of %d; it must lie in 0..%d: check the model's pads", pads[i],
+                              limit);
+        }
+    }
+    if (s->c % s->groups != 0 || s->k % s->groups != 0) {
+        return host->fail(error, MQB_ERR_ARGUMENT, "native: %d input and %d output channels do not divide into %d groups", s->c,
+                          s->k, s->groups);
+    }
+    int64_t reach_h = (int64_t)s->dilation_h * (s->r - 1) + 1;
+    int64_t reach_w = (int64_t)s->dilation_w * (s->s - 1) + 1;
+    int64_t room_h = (int64_t)s->h + s->pad_top + s->pad_bottom - reach_h;
+    int64_t room_w = (int64_t)s->w + s->pad_left + s->pad_right - reach_w;
+    if (reach_h > limit || reach_w > limit || room_h < 0 || room_w < 0 || room_h / s->stride_h + 1 != s->p ||
+        room_w / s->stride_w + 1 != s->q) {
+        return host->fail(error, MQB_ERR_ARGUMENT,
+                          "native: a %dx%d convolution of a %dx%d image cannot give %dx%d outputs with its stride, padding and "
+                          "dilation: check the model's shapes",
+                          s->r, s->s, s->h, s->w, s->p, s->q);
+    }
+    size_t size = 0;
+    if (tensor_size(&size, max_images, s->h, s->w, s->c) || tensor_size(&size, max_images, s->p, s->q, s->k) ||
+        tensor_size(&size, s->k, s->r, s->s, s->c / s->groups) || tensor_size(&size, 64, s->r, s->s, 2 * s->c)) {
+        return host->fail(error, MQB_ERR_MEMORY, "native: a convolution's tensors are too large: take a smaller batch or image");
+    }
+    return MQB_OK;
+}
+
+static void class_bounds(struct native_class *class)
+{
+    class->min_h = class->min_w = INT32_MAX;
+    class->max_h = class->max_w = INT32_MIN;
+    for (int32_t t = 0; t < class->num_taps; t++) {
+        int32_t h = class->tap_h[t], w = class->tap_w[t];
+
+        class->min_h = h < class->min_h ? h : class->min_h;
+        class->max_h = h > class->max_h ? h : class->max_h;
+        class->min_w = w < class->min_w ? w : class->min_w;
+        class->max_w = w > class->max_w ? w : class->max_w;
+    }
+}
+
+/* Room for the classes and, behind one another, their taps. */
+static int classes_allocate(struct native_pass *pass, const struct mqb_host *host, size_t num_classes, size_t num_taps)
+{
+    pass->classes = host->allocate(num_classes * sizeof(struct native_class));
+    pass->taps = host->allocate(num_taps * 3 * sizeof(int32_t));
+    return pass->classes == NULL || pass->taps == NULL;
+}
+
+static void class_taps(struct native_class *class, int32_t *taps, int32_t room)
+{
+    class->tap_h = taps;
+    class->tap_w = taps + room;
+    class->tap_index = taps + 2 * (size_t)room;
+}
+
+/* Tiles, bands, offsets of the packed weights, scratch for pointers: all that follows from the classes. */
+static void pass_finish(struct native_pass *pass, const struct native_isa *isa, int32_t integer)
+{
+    const int32_t *tile = integer ? isa->itile : isa->tile;
+    int32_t max_taps = 1;
+    size_t width = native_round_up((size_t)pass->group_out, (size_t)isa->lanes);
+
+    if (pass->depthwise) {
+        width = native_round_up((size_t)pass->out_c, (size_t)isa->lanes);
+    }
+    pass->packed_size = 0;
+    for (int32_t i = 0; i < pass->num_classes; i++) {
+        struct native_class *class = &pass->classes[i];
+        size_t groups = pass->depthwise ? 1 : (size_t)pass->groups;
+
+        class_bounds(class);
+        class->weight_offset = pass->packed_size;
+        pass->packed_size += groups * width * (size_t)class->num_taps * (size_t)pass->run * (size_t)pass->unit_size;
+        max_taps = class->num_taps > max_taps ? class->num_taps : max_taps;
+    }
+    pass->packed_size = native_round_up(pass->packed_size, 64);
+    pass->tile = pass->depthwise ? isa->dwtile : pass->group_out <= isa->lanes ? tile[0] : tile[1];
+    pass->band = native_min(BAND_PIXELS, BAND_POINTERS / max_taps) / pass->tile * pass->tile;
+    if (pass->band < pass->tile) {
+        pass->band = pass->tile;
+    }
+    pass->rows_size = native_round_up((size_t)pass->band * (size_t)max_taps * sizeof(void *), 64);
+    pass->outs_size = native_round_up((size_t)pass->band * sizeof(void *), 64);
+}
+
+static int pass_forward(struct mqb_conv_plan *plan, struct native_pass *pass, int32_t integer)
+{
+    const struct mqb_conv_shape *s = &plan->shape;
+    int32_t channels = s->c / s->groups;
+    size_t num_taps = (size_t)s->r * (size_t)s->s;
+
+    pass->fused = s->groups == 1 && s->s > 1 && s->dilation_w == 1 &&
+                  channels <= (integer ? FUSED_CHANNELS_INTEGER : FUSED_CHANNELS);
+    pass->depthwise = plan->depthwise;
+    pass->in_h = pass->fused ? plan->pad_h : s->h;
+    pass->in_w = pass->fused ? plan->pad_w : s->w;
+    pass->in_c = s->c;
+    pass->out_h = s->p;
+    pass->out_w = s->q;
+    pass->out_c = s->k;
+    pass->groups = s->groups;
+    pass->group_in = channels;
+    pass->group_out = s->k / s->groups;
+    pass->in_step_h = s->stride_h;
+    pass->in_step_w = s->stride_w;
+    pass->out_step_h = pass->out_step_w = 1;
+    pass->run = pass->fused ? s->s * channels : channels;
+    pass->in_size = integer ? 1 : (int32_t)sizeof(float);
+    pass->unit_size = (int32_t)sizeof(float);
+    if (integer && !pass->depthwise) {
+        pass->overread = !pass->fused && pass->run % 4 != 0;
+        pass->run = (pass->run + 3) / 4;
+        pass->unit_size = plan->isa->quad_size;
+    }
+    if (classes_allocate(pass, plan->host, 1, num_taps)) {
+        return 1;
+    }
+    pass->num_classes = 1;
+    struct native_class *class = pass->classes;
+    class->height = s->p;
+    class->width = s->q;
+    class_taps(class, pass->taps, (int32_t)num_taps);
+    for (int32_t r = 0; r < s->r; r++) {
+        for (int32_t c = 0; c < (pass->fused ? 1 : s->s); c++) {
+            int32_t t = class->num_taps++;
+
+            class->tap_h[t] = r * s->dilation_h - (pass->fused ? 0 : s->pad_top);
+            class->tap_w[t] = c * s->dilation_w - (pass->fused ? 0 : s->pad_left);
+            class->tap_index[t] = r * s->s + c;
+        }
+    }
+    pass_finish(pass, plan->isa, integer);
+    return 0;
+}
+
+/* dx[h] takes dy[(h + pad - r * dilation) / stride] where that is whole: the remainder of h decides which r. */
+static int pass_backward(struct mqb_conv_plan *plan, struct native_pass *pass)
+{
+    const struct mqb_conv_shape *s = &plan->shape;
+    int32_t classes_h = native_min(s->stride_h, s->h), classes_w = native_min(s->stride_w, s->w);
+    int32_t num_taps = s->r * s->s;
+
+    pass->depthwise = plan->depthwise;
+    pass->in_h = s->p;
+    pass->in_w = s->q;
+    pass->in_c = s->k;
+    pass->out_h = s->h;
+    pass->out_w = s->w;
+    pass->out_c = s->c;
+    pass->groups = s->groups;
+    pass->group_in = s->k / s->groups;
+    pass->group_out = s->c / s->groups;
+    pass->in_step_h = pass->in_step_w = 1;
+    pass->out_step_h = s->stride_h;
+    pass->out_step_w = s->stride_w;
+    pass->run = pass->group_in;
+    pass->in_size = pass->unit_size = (int32_t)sizeof(float);
+    if (classes_allocate(pass, plan->host, (size_t)classes_h * (size_t)classes_w, (size_t)num_taps)) {
+        return 1;
+    }
+    int32_t *taps = pass->taps;
+    for (int32_t a = 0; a < classes_h; a++) {
+        for (int32_t b = 0; b < classes_w; b++) {
+            struct native_class *class = &pass->classes[pass->num_classes++];
+            int32_t room = 0;
+
+            class->height = (s->h - a + s->stride_h - 1) / s->stride_h;
+            class->width = (s->w - b + s->stride_w - 1) / s->stride_w;
+            class->origin_h = a;
+            class->origin_w = b;
+            for (int32_t i = 0; i < num_taps; i++) {
+                int32_t h = a + s->pad_top - i / s->s * s->dilation_h, w = b + s->pad_left - i % s->s * s->dilation_w;
+                room += h % s->stride_h == 0 && w % s->stride_w == 0;
+            }
+            class_taps(class, taps, room);
+            taps += 3 * (size_t)room;
+            for (int32_t i = 0; i < num_taps; i++) {
+                int32_t h = a + s->pad_top - i / s->s * s->dilation_h, w = b + s->pad_left - i % s->s * s->dilation_w;
+
+                if (h % s->stride_h == 0 && w % s->stride_w == 0) {
+                    int32_t t = class->num_taps++;
+
+                    class->tap_h[t] = h / s->stride_h;
+                    class->tap_w[t] = w / s->stride_w;
+                    class->tap_index[t] = i;
+                }
+            }
+        }
+    }
+    pass_finish(pass, plan->isa, 0);
+    return 0;
+}
+
+static size_t size_max(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static void plan_sizes(struct mqb_conv_plan *plan)
+{
+    const struct mqb_conv_shape *s = &plan->shape;
+    int32_t lanes = plan->isa->lanes;
+    size_t pixels = (size_t)plan->pad_h * (size_t)plan->pad_w;
+    size_t row_size = ((size_t)s->q * (size_t)s->k + (size_t)s->stride_h * (size_t)s->w * (size_t)s->c) * sizeof(float);
+    size_t all_rows = (size_t)plan->max_images * (size_t)s->p;
+    size_t rows = size_max(WGRAD_BAND_SIZE / row_size, 1);
+
+    plan->pad_size = plan->forward.fused ? native_round_up(pixels * (size_t)s->c * sizeof(float), 64) : 0;
+    plan->pad_integer_size = plan->integer.fused ? native_round_up(pixels * (size_t)s->c + 3, 64) : 0;
+    if (plan->depthwise) {
+        plan->sum_width = (int32_t)native_round_up((size_t)s->c, (size_t)lanes);
+        plan->sum_size = (size_t)s->r * (size_t)s->s * (size_t)plan->sum_width * sizeof(float);
+    } else {
+        plan->sum_width = (int32_t)native_round_up((size_t)s->k / (size_t)s->groups, (size_t)lanes);
+        plan->sum_size = (size_t)s->r * (size_t)s->s * (size_t)s->c * (size_t)plan->sum_width * sizeof(float);
+    }
+    plan->sum_size = native_round_up(plan->sum_size, 64);
+    plan->wgrad_rows = (int32_t)(rows < all_rows ? rows : all_rows);
+
+    size_t runs_size = native_round_up((size_t)plan->wgrad_rows * sizeof(struct native_run), 64);
+    size_t forward = plan->forward.rows_size + plan->forward.outs_size + plan->pad_size;
+    size_t backward = plan->backward.rows_size + plan->backward.outs_size;
+    plan->scratch_size = size_max(size_max(forward, backward), plan->sum_size + runs_size + plan->pad_size);
+    plan->integer_scratch_size = plan->integer.rows_size + plan->integer.outs_size +
+                                 size_max(plan->pad_integer_size, 2 * native_round_up((size_t)s->c + 3, 64));
+}
+
+mqb_status native_plan_create(const struct mqb_host *host, const struct native_isa *isa, const struct mqb_conv_shape *shape,
+                              int32_t max_images, struct mqb_conv_plan **plan, struct mqb_error *error)
+{
+    mqb_status status = shape_check(host, shape, max_images, error);
+
+    if (status != MQB_OK) {
+        return status;
+    }
+    struct mqb_conv_plan *made = host->allocate(sizeof(*made));
+    if (made == NULL) {
+        return host->fail(error, MQB_ERR_MEMORY, "native: no memory for a convolution's plan: free some and try again");
+    }
+    made->host = host;
+    made->isa = isa;
+    made->shape = *shape;
+    made->max_images = max_images;
+    made->depthwise = shape->c == shape->k && shape->c == shape->groups && shape->c > 1;
+    made->pad_h = (shape->p - 1) * shape->stride_h + (shape->r - 1) * shape->dilation_h + 1;
+    made->pad_w = (shape->q - 1) * shape->stride_w + shape->s;
+    made->zeros = host->allocate((size_t)(shape->c > shape->k ? shape->c : shape->k) * sizeof(float));
+    if (made->zeros == NULL || pass_forward(made, &made->forward, 0) || pass_backward(made, &made->backward) ||
+        pass_forward(made, &made->integer, 1)) {
+        native_plan_destroy(made);
+        return host->fail(error, MQB_ERR_MEMORY, "native: no memory for a convolution's plan: free some and try again");
+    }
+    plan_sizes(made);
+    *plan = made;
+    return MQB_OK;
+}
+
+static void pass_deinit(struct native_pass *pass, const struct mqb_host *host)
+{
+    host->deallocate(pass->classes);
+    host->deallocate(pass->taps);
+}
+
+void native_plan_destroy(struct mqb_conv_plan *plan)
+{
+    if (plan == NULL) {
+        return;
+    }
+    const struct mqb_host *host = plan->host;
+    pass_deinit(&plan->forward, host);
+    pass_deinit(&plan->backward, host);
+    pass_deinit(&plan->integer, host);
+    host->deallocate(plan->zeros);
+    host->deallocate(plan);
+}
+
+void native_pad_image(const struct mqb_conv_plan *plan, const void *image, int32_t value_size, uint8_t pad_value, void *padded)
+{
+    const struct mqb_conv_shape *s = &plan->shape;
+    size_t pixel = (size_t)s->c * (size_t)value_size;
+    size_t row = (size_t)plan->pad_w * pixel;
+    int32_t inside = native_min(s->w, plan->pad_w - s->pad_left); /* pixels of a row that are wanted; the rest is padding */
+
+    inside = inside < 0 ? 0 : inside;
+    for (int32_t y = 0; y < plan->pad_h; y++) {
+        uint8_t *target = (uint8_t *)padded + (size_t)y * row;
+        int32_t in_y = y - s->pad_top;
+
+        if (in_y < 0 || in_y >= s->h) {
+            memset(target, pad_value, row);
+            continue;
+        }
+        size_t left = (size_t)native_min(s->pad_left, plan->pad_w) * pixel, middle = (size_t)inside * pixel;
+        memset(target, pad_value, left);
+        memcpy(target + left, (const uint8_t *)image + (size_t)in_y * (size_t)s->w * pixel, middle);
+        memset(target + left + middle, pad_value, row - left - middle);
+    }
+}

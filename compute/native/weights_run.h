@@ -1,0 +1,274 @@
+/*
+ * weights_run.h - the gradient at the weights: for each kernel position a product over all pixels, in the order (n, p, q).
+ *
+ * The pixels are cut into bands that fit the cache; between bands the sums rest in scratch, so that each element stays one
+ * chain of fused multiply-adds over all pixels of the call, whatever the band.
+ */
+
+/* Some input channels times a block of output channels. */
+struct sum_tile {
+    const struct native_run *runs;
+    int32_t num_runs;
+    int32_t x_offset, dy_offset; /* first channels */
+    size_t x_step, dy_step;      /* floats from pixel to pixel */
+    float *sums;                 /* [channels][sum_width] */
+    size_t sum_width;
+    int32_t width; /* output channels */
+    int32_t first; /* start from zero */
+};
+
+KERNEL_INLINE void sum_dense(const struct sum_tile *tile, const int32_t channels, const int32_t vectors)
+{
+    vec sum[NATIVE_MAX_TILE][2];
+    const int32_t last = tile->width - (vectors - 1) * VEC_LANES;
+
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < channels; i++) {
+        KERNEL_UNROLL
+        for (int32_t v = 0; v < vectors; v++) {
+            sum[i][v] = tile->first ? vec_zero() : vec_load(tile->sums + (size_t)i * tile->sum_width + v * VEC_LANES);
+        }
+    }
+    for (int32_t r = 0; r < tile->num_runs; r++) {
+        const float *x = tile->runs[r].x + tile->x_offset;
+        const float *dy = tile->runs[r].dy + tile->dy_offset;
+
+        for (int32_t q = 0; q < tile->runs[r].count; q++) {
+            vec d[2];
+
+            if (vectors == 2) {
+                d[0] = vec_load(dy);
+            }
+            d[vectors - 1] = vec_load_part(dy + (vectors - 1) * VEC_LANES, last);
+            KERNEL_UNROLL
+            for (int32_t i = 0; i < channels; i++) {
+                vec a = vec_broadcast(x + i);
+
+                KERNEL_UNROLL
+                for (int32_t v = 0; v < vectors; v++) {
+                    sum[i][v] = vec_fma(a, d[v], sum[i][v]);
+                }
+            }
+            x += tile->x_step;
+            dy += tile->dy_step;
+        }
+    }
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < channels; i++) {
+        KERNEL_UNROLL
+        for (int32_t v = 0; v < vectors; v++) {
+            vec_store(tile->sums + (size_t)i * tile->sum_width + v * VEC_LANES, sum[i][v]);
+        }
+    }
+}
+
+static void sum_depthwise(const struct sum_tile *tile)
+{
+    for (int32_t c = 0; c < tile->width; c += VEC_LANES) {
+        const int32_t left = native_min(tile->width - c, VEC_LANES);
+        vec sum = tile->first ? vec_zero() : vec_load(tile->sums + c);
+
+        for (int32_t r = 0; r < tile->num_runs; r++) {
+            const float *x = tile->runs[r].x + c;
+            const float *dy = tile->runs[r].dy + c;
+
+            for (int32_t q = 0; q < tile->runs[r].count; q++) {
+                sum = vec_fma(vec_load_part(x, left), vec_load_part(dy, left), sum);
+                x += tile->x_step;
+                dy += tile->dy_step;
+            }
+        }
+        vec_store(tile->sums + c, sum);
+    }
+}
+
+#define SUM(channels)                                                                                                          \
+    static void sum_dense_1x##channels(const struct sum_tile *tile)                                                            \
+    {                                                                                                                          \
+        sum_dense(tile, channels <= VEC_TILE1 ? channels : 1, 1);                                                              \
+    }                                                                                                                          \
+    static void sum_dense_2x##channels(const struct sum_tile *tile)                                                            \
+    {                                                                                                                          \
+        sum_dense(tile, channels <= VEC_TILE2 ? channels : 1, 2);                                                              \
+    }
+SUM(1)
+SUM(2)
+SUM(3)
+SUM(4)
+SUM(5)
+SUM(6)
+SUM(7)
+SUM(8)
+SUM(9)
+SUM(10)
+SUM(11)
+SUM(12)
+SUM(13)
+SUM(14)
+SUM(15)
+SUM(16)
+#undef SUM
+
+#define SUM_ROW(name)                                                                                                          \
+    {                                                                                                                          \
+        name##1, name##2, name##3, name##4, name##5, name##6, name##7, name##8, name##9, name##10, name##11, name##12,         \
+            name##13, name##14, name##15, name##16                                                                             \
+    }
+static void (*const sum_kernels[2][16])(const struct sum_tile *tile) = { SUM_ROW(sum_dense_1x), SUM_ROW(sum_dense_2x) };
+#undef SUM_ROW
+
+/* What the gradient sees of x: the tensor, or padded copies of one image. */
+struct sum_source {
+    const float *x;
+    int32_t h, w, c;
+    int32_t pad_top, pad_left;
+    int32_t taps_w;   /* kernel positions in a row that are told apart */
+    int32_t channels; /* x channels of a position: C / groups, or S * C when a kernel row is one run */
+};
+
+/* The pixels of rows [begin, end) of (n, p) that kernel position (r, s) sees, as runs. */
+static int32_t sum_runs(const struct mqb_conv_plan *plan, const struct sum_source *source, const float *dy, int32_t begin,
+                        int32_t end, int32_t r, int32_t s, struct native_run *runs)
+{
+    const struct mqb_conv_shape *shape = &plan->shape;
+    const int32_t offset = s * shape->dilation_w - source->pad_left;
+    int32_t q_begin = offset >= 0 ? 0 : (-offset + shape->stride_w - 1) / shape->stride_w;
+    int32_t q_end = native_min(native_floor_div(source->w - 1 - offset, shape->stride_w) + 1, shape->q);
+    int32_t num_runs = 0;
+
+    if (q_begin >= q_end) {
+        return 0;
+    }
+    for (int32_t row = begin; row < end; row++) {
+        int32_t image = row / shape->p, p = row % shape->p;
+        int32_t y = p * shape->stride_h + r * shape->dilation_h - source->pad_top;
+
+        if (y < 0 || y >= source->h) {
+            continue;
+        }
+        size_t x_pixel = ((size_t)image * (size_t)source->h + (size_t)y) * (size_t)source->w +
+                         (size_t)(q_begin * shape->stride_w + offset);
+        size_t dy_pixel = (size_t)row * (size_t)shape->q + (size_t)q_begin;
+        struct native_run run = { source->x + x_pixel * (size_t)source->c, dy + dy_pixel * (size_t)shape->k, q_end - q_begin };
+        struct native_run *before = num_runs > 0 ? &runs[num_runs - 1] : NULL;
+
+        if (before != NULL && before->x + (size_t)before->count * (size_t)shape->stride_w * (size_t)source->c == run.x &&
+            before->dy + (size_t)before->count * (size_t)shape->k == run.dy) {
+            before->count += run.count;
+        } else {
+            runs[num_runs++] = run;
+        }
+    }
+    return num_runs;
+}
+
+/* Rows [begin, end) of (n, p), added to the sums. */
+static void sum_band(const struct mqb_conv_plan *plan, const struct sum_source *source, const float *dy, int32_t begin,
+                     int32_t end, int32_t first, float *sums, struct native_run *runs)
+{
+    const struct mqb_conv_shape *shape = &plan->shape;
+    const int32_t group_out = shape->k / shape->groups;
+    const size_t group_sums = plan->sum_size / sizeof(float) / (size_t)shape->groups;
+    struct sum_tile tile = { .runs = runs,
+                             .x_step = (size_t)shape->stride_w * (size_t)source->c,
+                             .dy_step = (size_t)shape->k,
+                             .sum_width = (size_t)plan->sum_width,
+                             .first = first };
+
+    (void)group_sums;
+    for (int32_t t = 0; t < shape->r * source->taps_w; t++) {
+        tile.num_runs = sum_runs(plan, source, dy, begin, end, t / source->taps_w, t % source->taps_w, runs);
+        if (plan->depthwise) {
+            tile.sums = sums + (size_t)t * (size_t)plan->sum_width;
+            tile.width = shape->c;
+            sum_depthwise(&tile);
+            continue;
+        }
+        for (int32_t g = 0; g < shape->groups; g++) {
+            float *place = sums + ((size_t)g * (size_t)(shape->r * source->taps_w) + (size_t)t) * (size_t)source->channels *
+                                      (size_t)plan->sum_width;
+
+            for (int32_t k = 0; k < group_out;) {
+                int32_t vectors = group_out - k <= VEC_LANES ? 1 : 2;
+                int32_t most = vectors == 1 ? VEC_TILE1 : VEC_TILE2;
+                int32_t tiles = (source->channels + most - 1) / most;
+
+                tile.dy_offset = g * group_out + k;
+                tile.width = native_min(group_out - k, vectors * VEC_LANES);
+                for (int32_t i = 0; i < tiles; i++) {
+                    int32_t c = piece_begin(source->channels, tiles, i);
+
+                    tile.x_offset = (shape->groups > 1 ? g * source->channels : 0) + c;
+                    tile.sums = place + (size_t)c * (size_t)plan->sum_width + k;
+                    sum_kernels[vectors - 1][piece_begin(source->channels, tiles, i + 1) - c - 1](&tile);
+                }
+                k += vectors * VEC_LANES;
+            }
+        }
+    }
+}
+
+/* From [group][r][s][c][k] to ONNX order. */
+static void sums_write(const struct mqb_conv_plan *plan, const float *sums, float *dw)
+{
+    const struct mqb_conv_shape *shape = &plan->shape;
+    const size_t taps = (size_t)shape->r * (size_t)shape->s;
+    const size_t width = (size_t)plan->sum_width;
+
+    if (plan->depthwise) {
+        for (size_t c = 0; c < (size_t)shape->c; c++) {
+            for (size_t t = 0; t < taps; t++) {
+                dw[c * taps + t] = sums[t * width + c];
+            }
+        }
+        return;
+    }
+    const size_t channels = (size_t)shape->c / (size_t)shape->groups, group_out = (size_t)shape->k / (size_t)shape->groups;
+    for (size_t g = 0; g < (size_t)shape->groups; g++) {
+        for (size_t k = 0; k < group_out; k++) {
+            for (size_t c = 0; c < channels; c++) {
+                for (size_t t = 0; t < taps; t++) {
+                    *dw++ = sums[((g * taps + t) * channels + c) * width + k];
+                }
+            }
+        }
+    }
+}
+
+static void weights_run(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw, uint8_t *scratch)
+{
+    const struct mqb_conv_shape *shape = &plan->shape;
+    float *sums = (float *)(void *)scratch;
+    struct native_run *runs = (struct native_run *)(void *)(scratch + plan->sum_size);
+    struct sum_source source = { x,
+                                 shape->h,
+                                 shape->w,
+                                 shape->c,
+                                 shape->pad_top,
+                                 shape->pad_left,
+                                 shape->s,
+                                 shape->c / shape->groups };
+    int32_t images = n;
+
+    if (plan->forward.fused) {
+        uint8_t *padded = scratch + plan->sum_size + native_round_up((size_t)plan->wgrad_rows * sizeof(struct native_run), 64);
+
+        source = (struct sum_source){ (const float *)(const void *)padded, plan->pad_h, plan->pad_w, shape->c, 0, 0, 1,
+                                      shape->s * shape->c };
+        images = 1;
+    }
+    for (int32_t image = 0; image < n; image += images) {
+        const float *image_dy = dy + (size_t)image * (size_t)shape->p * (size_t)shape->q * (size_t)shape->k;
+
+        if (plan->forward.fused) {
+            native_pad_image(plan, x + (size_t)image * (size_t)shape->h * (size_t)shape->w * (size_t)shape->c,
+                             (int32_t)sizeof(float), 0, (void *)(uintptr_t)source.x);
+        }
+        int32_t rows = images * shape->p;
+        for (int32_t begin = 0; begin < rows; begin += plan->wgrad_rows) {
+            sum_band(plan, &source, image_dy, begin, native_min(begin + plan->wgrad_rows, rows), image == 0 && begin == 0, sums,
+                     runs);
+        }
+    }
+    sums_write(plan, sums, dw);
+}

@@ -1,0 +1,152 @@
+/* forward.c - one batch forwards. */
+#include "exec/plan.h"
+
+#include <string.h>
+
+/* A grain operator's view of its operands. */
+static void fill_grain(const struct mqb_exec *exec, const struct step *step, int grain, int worker, struct mqb_op_grain *view)
+{
+    const struct mqb_node *node = exec->nodes[step->nodes[0]].context.node;
+    *view = (struct mqb_op_grain){
+        .images = mqb_grain_images(exec, grain),
+        .index = grain,
+        .first_image = (int64_t)grain * exec->grain_images,
+        .scratch = exec->scratch + (size_t)worker * exec->scratch_size,
+    };
+    for (int i = 0; i < node->num_inputs; i++)
+        view->in[i] = node->inputs[i] == MQB_NONE ? NULL : grain_value(exec, node->inputs[i], grain, worker);
+    view->out = grain_value(exec, step->out, grain, worker);
+}
+
+void mqb_chain_forward(struct mqb_exec *exec, const struct step *step, int grain, int worker)
+{
+    int64_t rows = mqb_grain_images(exec, grain) * step->rows_per_image;
+    int64_t first_row = (int64_t)grain * exec->grain_images * step->rows_per_image;
+    const float *in = grain_value(exec, step->in, grain, worker);
+    float *out = grain_value(exec, step->out, grain, worker);
+    const float *sides[MQB_MAX_CHAIN];
+    for (int k = 0; k < step->num_nodes; k++) {
+        const struct mqb_node *node = exec->nodes[step->nodes[k]].context.node;
+        mqb_value_id side = node->num_inputs > 1 ? node->inputs[1 - step->running[k]] : MQB_NONE;
+        sides[k] = side != MQB_NONE && exec->values[side].place != PLACE_FIXED ? grain_value(exec, side, grain, worker) : NULL;
+    }
+    for (int64_t row = 0; row < rows; row += step->block_rows) {
+        int64_t offset = row * step->channels;
+        struct mqb_op_block block = {
+            .rows = rows - row < step->block_rows ? rows - row : step->block_rows,
+            .channels = step->channels,
+            .first_row = first_row + row,
+            .in = {in + offset, NULL},
+            .out = out + offset,
+        };
+        for (int k = 0; k < step->num_nodes; k++) {
+            const struct mqb_op_context *context = &exec->nodes[step->nodes[k]].context;
+            block.in[1] = sides[k] != NULL ? sides[k] + offset : NULL;
+            context->node->op->forward_block(context, &block);
+            block.in[0] = block.out;
+        }
+    }
+}
+
+void mqb_run_forward_action(struct mqb_exec *exec, const struct action *action, int grain, int worker)
+{
+    const struct step *step = &exec->steps[action->step];
+    if (action->kind == ACTION_RUN && step->chain) {
+        mqb_chain_forward(exec, step, grain, worker);
+        return;
+    }
+    struct node_state *state = &exec->nodes[step->nodes[0]];
+    struct mqb_op_grain view;
+    fill_grain(exec, step, grain, worker, &view);
+    if (action->kind == ACTION_REDUCE) {
+        double *sums = state->sums + (size_t)grain * state->sums_size;
+        memset(sums, 0, state->sums_size * sizeof *sums);
+        state->context.node->op->reduce(&state->context, &view, sums);
+    } else {
+        state->context.node->op->forward(&state->context, &view);
+    }
+}
+
+struct stage_run {
+    struct mqb_exec *exec;
+    const struct stage *stage;
+};
+
+static void run_grain(void *context, int grain, int worker)
+{
+    const struct stage_run *run = context;
+    for (int i = 0; i < run->stage->num_actions; i++)
+        mqb_run_forward_action(run->exec, &run->exec->actions[run->stage->first_action + i], grain, worker);
+}
+
+mqb_status mqb_exec_fixed(struct mqb_exec *exec, struct mqb_error *error)
+{
+    const struct mqb_graph *graph = exec->config.graph;
+    for (int i = 0; i < graph->num_ordered; i++) {
+        struct node_state *state = &exec->nodes[graph->order[i]];
+        const struct mqb_node *node = state->context.node;
+        if (graph->values[node->output].batched)
+            continue;
+        mqb_status status = node->op->prepare != NULL ? node->op->prepare(&state->context, error) : MQB_OK;
+        if (status == MQB_OK)
+            status = node->op->forward_fixed(&state->context, exec->values[node->output].whole, error);
+        if (status != MQB_OK)
+            return mqb_fail_prefix(error, status, "layer \"%s\" (%s)", node->name, node->op->name);
+    }
+    return MQB_OK;
+}
+
+static void prepare_node(void *context, int index, int worker)
+{
+    (void)worker;
+    struct mqb_exec *exec = context;
+    const struct mqb_graph *graph = exec->config.graph;
+    struct node_state *state = &exec->nodes[graph->order[index]];
+    exec->errors[index].reserved = MQB_OK;
+    state->context.batch = exec->n;
+    if (!graph->values[state->context.node->output].batched || state->context.node->op->prepare == NULL)
+        return;
+    exec->errors[index].struct_size = sizeof exec->errors[index];
+    exec->errors[index].reserved = (uint32_t)state->context.node->op->prepare(&state->context, &exec->errors[index]);
+}
+
+mqb_status mqb_exec_forward(struct mqb_exec *exec, const float *x, int n, struct mqb_error *error)
+{
+    const struct mqb_graph *graph = exec->config.graph;
+    if (n < 1 || n > exec->config.batch || (exec->config.training && n != exec->config.batch))
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "a batch of %d images was given to a plan for %d", n, exec->config.batch);
+    exec->x = x;
+    exec->n = n;
+    mqb_status status = mqb_exec_fixed(exec, error);
+    if (status != MQB_OK)
+        return status;
+    mqb_pool_run(exec->config.pool, graph->num_ordered, prepare_node, exec);
+    for (int i = 0; i < graph->num_ordered; i++)
+        if (exec->errors[i].reserved != MQB_OK)
+            return mqb_fail(error, (mqb_status)exec->errors[i].reserved, "layer \"%s\": %s", graph->nodes[graph->order[i]].name,
+                            exec->errors[i].text);
+    int grains = (n + exec->grain_images - 1) / exec->grain_images;
+    for (int s = 0; s < exec->num_forward_stages; s++) {
+        const struct stage *stage = &exec->stages[s];
+        struct stage_run run = {exec, stage};
+        mqb_pool_run(exec->config.pool, grains, run_grain, &run);
+        for (int i = 0; i < stage->num_finish; i++) {
+            struct node_state *state = &exec->nodes[stage->finish[i]];
+            mqb_tree_sum_f64(state->sums, state->sums, grains, state->sums_size, state->sums_size);
+            status = state->context.node->op->finish(&state->context, state->sums, error);
+            if (status != MQB_OK)
+                return mqb_fail_prefix(error, status, "layer \"%s\"", state->context.node->name);
+        }
+    }
+    return MQB_OK;
+}
+
+const float *mqb_exec_value(const struct mqb_exec *exec, mqb_value_id value)
+{
+    if (value < 0 || value >= exec->config.graph->num_values)
+        return NULL;
+    const struct value_state *v = &exec->values[value];
+    if (v->place == PLACE_INPUT)
+        return exec->x;
+    return v->place == PLACE_WHOLE || v->place == PLACE_FIXED ? v->whole : NULL;
+}

@@ -1,0 +1,141 @@
+/*
+ * plan.h - inside the executor: what plan.c works out once and forward.c and backward.c run.
+ *
+ * A *step* is one grain operator or a chain of pointwise ones. An *action* is a step (or the reduction before or after it)
+ * applied to one grain. A *stage* is a run of actions between two barriers: workers take grains, and take each grain through
+ * all actions of the stage, so that a step finds its operands in cache. Actions are numbered through forward and backward;
+ * buffers live from their first to their last action and share each grain's arena.
+ */
+#ifndef MQB_PLAN_H
+#define MQB_PLAN_H
+
+#include "exec/exec.h"
+
+#define MQB_MAX_CHAIN 12
+
+struct step {
+    bool chain;
+    int num_nodes;
+    mqb_node_id nodes[MQB_MAX_CHAIN];
+    int8_t running[MQB_MAX_CHAIN]; /* chains: index of the input that the chain runs through */
+    mqb_value_id in;               /* chains: input of the first node */
+    mqb_value_id out;
+    int64_t rows_per_image;        /* chains: pixels, and the size of a pixel */
+    int32_t channels;
+    int32_t block_rows;
+    int8_t writes_side[MQB_MAX_CHAIN];       /* backward: 0 no gradient wanted, 1 write, 2 add */
+    int8_t writes_in;                        /* the same for `in` */
+    int8_t writes_input[MQB_MAX_INPUTS];     /* grain operators: by input */
+    size_t head_gradient; /* arena offset of the gradient at the first node's output, unless the input's gradient serves */
+};
+
+enum action_kind { ACTION_REDUCE, ACTION_RUN, ACTION_BACKWARD, ACTION_BACKWARD_REDUCE, ACTION_BACKWARD_APPLY };
+
+struct action {
+    enum action_kind kind;
+    int step;
+};
+
+struct stage {
+    int first_action, num_actions;
+    int num_finish;
+    mqb_node_id *finish; /* nodes whose sums are complete after this stage */
+};
+
+enum place { PLACE_NONE, PLACE_INPUT, PLACE_ARENA, PLACE_WHOLE, PLACE_FIXED };
+
+struct value_state {
+    enum place place, gradient_place;
+    size_t offset, gradient_offset; /* bytes in a grain's arena */
+    float *whole, *gradient;        /* WHOLE: [batch][size]; FIXED: the tensor */
+    bool owned;
+    int64_t size; /* floats: of one image if batched */
+    bool wants_gradient;
+};
+
+struct node_state {
+    struct mqb_op_context context;
+    const float *fixed[MQB_MAX_INPUTS];
+    float *partial[MQB_MAX_INPUTS]; /* [num_grains][size]: gradients of unbatched inputs */
+    double *sums, *backward_sums;   /* [num_grains][size] */
+    size_t sums_size, backward_sums_size;
+    bool pointwise, created;
+};
+
+#define SUM_CHUNK 16384 /* floats a task adds over the grains */
+
+struct sum_task {
+    mqb_value_id value;
+    int64_t first;
+};
+
+struct mqb_exec {
+    struct mqb_exec_config config;
+    int grain_images, num_grains;
+    struct node_state *nodes;  /* by node id */
+    struct value_state *values; /* by value id */
+    struct step *steps;
+    int num_steps;
+    struct action *actions;
+    int num_actions, actions_capacity;
+    struct stage *stages;
+    int num_stages, num_forward_stages, stages_capacity;
+    mqb_node_id *finish_pool;
+    int finish_used;
+    uint8_t *arena;
+    size_t arena_size; /* of one grain (or worker) */
+    int num_arenas;
+    bool arena_by_worker;
+    uint8_t *scratch;
+    size_t scratch_size; /* of one worker */
+    struct sum_task *sum_tasks;
+    int num_sum_tasks;
+    struct mqb_error *errors; /* by position in the graph's order: what prepare said */
+    double *losses;           /* [batch][2]: loss, hit */
+    size_t memory;
+    /* The batch that is running. */
+    const float *x;
+    int n;
+};
+
+int mqb_grain_images(const struct mqb_exec *exec, int grain);
+
+/* Pointers of one value for one grain. */
+static inline float *grain_value(const struct mqb_exec *exec, mqb_value_id id, int grain, int worker)
+{
+    const struct value_state *v = &exec->values[id];
+    size_t first = (size_t)grain * (size_t)exec->grain_images * (size_t)v->size;
+    switch (v->place) {
+    case PLACE_INPUT:
+        return (float *)(uintptr_t)(exec->x + first);
+    case PLACE_ARENA:
+        return (float *)(void *)(exec->arena + (size_t)(exec->arena_by_worker ? worker : grain) * exec->arena_size + v->offset);
+    case PLACE_WHOLE:
+        return v->whole + first;
+    case PLACE_FIXED:
+        return v->whole;
+    default:
+        return NULL;
+    }
+}
+
+static inline float *grain_gradient(const struct mqb_exec *exec, mqb_value_id id, int grain)
+{
+    const struct value_state *v = &exec->values[id];
+    switch (v->gradient_place) {
+    case PLACE_ARENA:
+        return (float *)(void *)(exec->arena + (size_t)grain * exec->arena_size + v->gradient_offset);
+    case PLACE_WHOLE:
+        return v->gradient + (size_t)grain * (size_t)exec->grain_images * (size_t)v->size;
+    default:
+        return NULL;
+    }
+}
+
+/* forward.c */
+void mqb_run_forward_action(struct mqb_exec *exec, const struct action *action, int grain, int worker);
+void mqb_chain_forward(struct mqb_exec *exec, const struct step *step, int grain, int worker);
+/* backward.c */
+void mqb_run_backward_action(struct mqb_exec *exec, const struct action *action, int grain, int worker);
+
+#endif

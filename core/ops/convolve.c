@@ -1,0 +1,87 @@
+/* convolve.c - what Conv and Gemm share: a plan of the compute provider, weights packed once a step, the bias's gradient. */
+#include "ops/ops.h"
+
+#include <mqbench/compute.h>
+#include <mqbench/plugin.h>
+
+#include <string.h>
+
+struct convolve {
+    struct mqb_conv_plan *plan;
+    void *packed;
+    size_t scratch_size; /* the provider's part; the bias's sums follow */
+};
+
+mqb_status mqb_convolve_create(struct mqb_op_context *context, const struct mqb_conv_shape *shape, size_t *scratch_size,
+                               struct mqb_error *error)
+{
+    const struct mqb_compute *compute = context->compute;
+    if (!compute || !context->host)
+        return mqb_fail(error, MQB_ERR_INTERNAL, "a plan was made without a compute provider and its host");
+    struct convolve *conv = mqb_allocate(sizeof(*conv));
+    if (!conv)
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for its plan");
+    context->state = conv;
+    mqb_status status = compute->conv_create(context->host, shape, context->max_images, &conv->plan, error);
+    if (status)
+        return status;
+    size_t packed_size = compute->conv_packed_size(conv->plan);
+    conv->packed = mqb_allocate(packed_size);
+    if (packed_size && !conv->packed)
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for %zu bytes of packed weights", packed_size);
+    conv->scratch_size = (compute->conv_scratch_size(conv->plan) + 63) / 64 * 64;
+    *scratch_size = conv->scratch_size + (size_t)shape->k * sizeof(double);
+    return MQB_OK;
+}
+
+void mqb_convolve_destroy(struct mqb_op_context *context)
+{
+    struct convolve *conv = context->state;
+    if (!conv)
+        return;
+    context->compute->conv_destroy(conv->plan);
+    mqb_deallocate(conv->packed);
+    mqb_deallocate(conv);
+    context->state = NULL;
+}
+
+mqb_status mqb_convolve_prepare(struct mqb_op_context *context, struct mqb_error *error)
+{
+    struct convolve *conv = context->state;
+    (void)error;
+    context->compute->conv_pack(conv->plan, context->fixed[1], context->gradients, conv->packed);
+    return MQB_OK;
+}
+
+void mqb_convolve_forward(const struct mqb_op_context *context, const struct mqb_op_grain *grain)
+{
+    const struct convolve *conv = context->state;
+    context->compute->conv_forward(conv->plan, grain->images, grain->in[0], conv->packed, context->fixed[2], grain->out,
+                                   grain->scratch);
+}
+
+MQB_MULTIVERSION static void convolve_sum_rows(int64_t rows, int64_t channels, const float *dy, double *sum)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t k = 0; k < channels; k++)
+            sum[k] += (double)dy[i * channels + k];
+}
+
+void mqb_convolve_backward(const struct mqb_op_context *context, const struct mqb_op_grain *grain)
+{
+    const struct convolve *conv = context->state;
+    const struct mqb_compute *compute = context->compute;
+    if (grain->din[0])
+        compute->conv_backward_data(conv->plan, grain->images, grain->dout, conv->packed, grain->din[0], grain->accumulate[0],
+                                    grain->scratch);
+    if (grain->din[1])
+        compute->conv_backward_weights(conv->plan, grain->images, grain->in[0], grain->dout, grain->din[1], grain->scratch);
+    if (grain->din[2]) {
+        struct mqb_extent y = mqb_output_extent(context);
+        double *sum = (double *)(void *)((char *)grain->scratch + conv->scratch_size);
+        memset(sum, 0, (size_t)y.c * sizeof(double));
+        convolve_sum_rows(grain->images * y.pixels, y.c, grain->dout, sum);
+        for (int64_t k = 0; k < y.c; k++)
+            grain->din[2][k] = (float)sum[k];
+    }
+}

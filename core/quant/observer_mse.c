@@ -1,0 +1,82 @@
+/*
+ * observer_mse.c - the range with the least squared error: both ends shrink together in steps of 1 %, the first best wins.
+ *
+ * Weights are searched on the tensor itself. Activations come in batches, so their search runs on a histogram of all of them.
+ */
+#include "quant/observer.h"
+
+#define STEPS_TENSOR 95
+#define STEPS_CHANNEL 80
+
+struct mse_state {
+    float min, max; /* weights: best range so far */
+    struct mqb_histogram histogram;
+};
+
+struct mse_search {
+    const struct mqb_scheme *scheme;
+    const float *x; /* or NULL */
+    int64_t n;
+    const struct mqb_histogram *histogram;
+};
+
+static void search(const struct mse_search *search, float min, float max, float *best_min, float *best_max)
+{
+    int steps = search->scheme->per_channel ? STEPS_CHANNEL : STEPS_TENSOR;
+    double best = -1.0;
+    for (int i = 0; i < steps; i++) {
+        float keep = (float)(1.0 - 0.01 * i), scale;
+        int32_t zero_point;
+        mqb_observer_from_range(search->scheme, min * keep, max * keep, &scale, &zero_point);
+        double error = search->x ? mqb_observer_error(search->scheme, scale, zero_point, search->x, search->n)
+                                 : mqb_histogram_error(search->histogram, search->scheme, scale, zero_point);
+        if (best < 0.0 || error < best) {
+            best = error;
+            *best_min = min * keep;
+            *best_max = max * keep;
+        }
+    }
+}
+
+static mqb_status mse_observe(const struct mqb_observer *observer, const struct mqb_observer_channel *base, void *state, const float *x,
+                              int64_t n, struct mqb_error *error)
+{
+    struct mse_state *mse = state;
+    if (observer->scheme.role != MQB_ROLE_WEIGHT) {
+        float max_abs = -base->batch_min > base->batch_max ? -base->batch_min : base->batch_max;
+        return mqb_histogram_add(&mse->histogram, max_abs, x, n, error);
+    }
+    struct mse_search tensor = { .scheme = &observer->scheme, .x = x, .n = n };
+    float min = base->batch_min, max = base->batch_max;
+    search(&tensor, base->batch_min, base->batch_max, &min, &max);
+    if (base->num_batches == 1 || min < mse->min)
+        mse->min = min;
+    if (base->num_batches == 1 || max > mse->max)
+        mse->max = max;
+    return MQB_OK;
+}
+
+static void mse_qparams(const struct mqb_observer *observer, const struct mqb_observer_channel *base, const void *state, float *scale,
+                        int32_t *zero_point)
+{
+    const struct mse_state *mse = state;
+    float min = mse->min, max = mse->max;
+    if (observer->scheme.role != MQB_ROLE_WEIGHT) {
+        struct mse_search batches = { .scheme = &observer->scheme, .histogram = &mse->histogram };
+        search(&batches, base->min, base->max, &min, &max);
+    }
+    mqb_observer_from_range(&observer->scheme, min, max, scale, zero_point);
+}
+
+static void mse_release(void *state)
+{
+    mqb_histogram_release(&((struct mse_state *)state)->histogram);
+}
+
+const struct mqb_observer_kind mqb_observer_mse = {
+    .name = "mse",
+    .channel_size = sizeof(struct mse_state),
+    .observe = mse_observe,
+    .qparams = mse_qparams,
+    .release = mse_release,
+};

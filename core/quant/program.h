@@ -1,0 +1,164 @@
+/*
+ * program.h - the lowered integer program. Room-internal.
+ *
+ * Tensors are NHWC (or [N][F], kept as 1 x 1 x F), one byte a code, in the stored form: code + offset, offset = 128 for signed
+ * codes and 0 for unsigned ones. Where a zero point is named `stored`, it is z + offset of its tensor.
+ * Everything here is made by the lowering and read-only afterwards; a run only needs one arena a worker.
+ */
+#ifndef MQB_PROGRAM_H
+#define MQB_PROGRAM_H
+
+#include "quant/requant.h"
+
+#include "ops/ops.h"
+
+struct mqb_itensor {
+    struct mqb_program_tensor info;
+    int32_t h, w, c;
+    int32_t offset;       /* 128 if signed */
+    int32_t zero_stored;
+    size_t place;         /* in the arena */
+    int32_t first, last;  /* operators that write it and read it last */
+};
+
+enum mqb_iop_kind {
+    MQB_IOP_CONV = 0,     /* convolution or linear layer */
+    MQB_IOP_TABLE = 1,    /* out = table[in] */
+    MQB_IOP_BINARY = 2,   /* out = table[a * 256 + b]: add, mul */
+    MQB_IOP_MAX_POOL = 3,
+    MQB_IOP_AVERAGE_POOL = 4,
+    MQB_IOP_MOVE = 5,     /* runs of codes: slice, pad, concat, flatten */
+    MQB_IOP_SHUFFLE = 6   /* a permutation of the channels of each pixel */
+};
+
+/* A row of accumulators to codes. Vector forms where the contract is a float or a double product with rounding to nearest;
+ * everything else goes through mqb_requantize. Arrays have one entry a channel. */
+enum mqb_rescale_form { MQB_RESCALE_SCALAR = 0, MQB_RESCALE_F32 = 1, MQB_RESCALE_F64 = 2, MQB_RESCALE_Q31 = 3 };
+struct mqb_rescale {
+    int32_t form; /* enum mqb_rescale_form */
+    int32_t rounding;
+    int32_t num_channels;
+    int32_t low, high, zero_point, offset;
+    int32_t zero_before, zero_after; /* the zero point stands in one of them, 0 in the other */
+    struct mqb_requantizer *scalar;
+    float *m32, *bias32;
+    double *m64, *bias64;
+};
+
+struct mqb_iconv {
+    struct mqb_conv_shape shape;
+    int32_t zero_stored;  /* of x; also what padding reads */
+    bool depthwise;       /* one input channel a group */
+    int32_t *bias;        /* [k] */
+    /* Own kernels (plan == NULL): w_q - z_w as [k][r][s][c / groups], depthwise as [r][s][k]. */
+    int16_t *weight;
+    /* A provider's kernel gives raw = sum x * w8. A = raw + constant[k] + window_weight[k] * (sum of x in the window), mod 2^32. */
+    const struct mqb_compute *compute;
+    struct mqb_conv_plan *plan;
+    void *packed;
+    uint32_t *constant, *window_weight; /* window_weight NULL: all zero */
+    struct mqb_rescale rescale;
+    /* The last layer without a point: logit = f(f(A) * logit_scale[k]) + logit_bias[k]. */
+    float *logit_scale, *logit_bias;
+};
+
+struct mqb_irun {
+    int32_t input; /* index into op->in; -1: fill with the pad code */
+    int32_t from, to, size;
+};
+
+struct mqb_iop {
+    int32_t kind; /* enum mqb_iop_kind */
+    char *name;   /* of the graph's node */
+    int32_t num_in;
+    int32_t in[MQB_MAX_INPUTS];
+    int32_t out; /* MQB_NONE: the logits */
+    struct mqb_iconv *conv;
+    /* TABLE: [256]; BINARY: [65536]; MAX_POOL, SHUFFLE: NULL or [256] applied to the result; MOVE: [num_in][256] or NULL. */
+    uint8_t *table;
+    struct mqb_window window;
+    bool count_pads;
+    struct mqb_requantizer *by_count; /* AVERAGE_POOL, integer rule: indexed by the number of elements in the window */
+    float *dequantized;               /* AVERAGE_POOL, float rule: [256] */
+    struct mqb_irun *runs;
+    int32_t num_runs;
+    uint8_t pad;
+    int32_t *permutation; /* SHUFFLE: output channel j reads input channel permutation[j] */
+    bool wide_b;          /* BINARY: b has one pixel, for all of a's */
+};
+
+struct mqb_program {
+    struct mqb_contract contract;
+    char *profile;
+    struct mqb_itensor *tensors;
+    int32_t num_tensors, tensors_capacity;
+    struct mqb_iop *ops;
+    int32_t num_ops, ops_capacity;
+    int32_t input;       /* tensor */
+    int32_t output;      /* tensor, or MQB_NONE: the last operator writes logits */
+    int64_t num_classes;
+    int32_t group;       /* images a task takes together */
+    size_t arena_size;   /* bytes a worker needs: tensors, then accumulators, then scratch of the kernels */
+    size_t accumulators, scratch;
+};
+
+/* lower.c: one node at a time. */
+struct mqb_lowering {
+    const struct mqb_deploy *deploy;
+    const struct mqb_graph *graph;
+    const struct mqb_compute *compute;
+    struct mqb_program *program;
+    int32_t *tensor_of; /* by value; MQB_NONE: none */
+    int32_t *consumers; /* by value: how many nodes read it */
+    mqb_node_id *reader; /* by value: one of them */
+    bool *fused;        /* by node: done by its producer */
+};
+
+/* Where a node's result ends after the activations that its operator takes over. */
+struct mqb_target {
+    mqb_value_id value;
+    const struct mqb_frozen *frozen; /* NULL: it has no point */
+    float least, most;               /* the real bounds that the activations leave, or infinities */
+};
+
+mqb_status mqb_lower_refuse(const struct mqb_node *node, struct mqb_error *error, const char *format, ...) MQB_PRINTF(3, 4);
+struct mqb_target mqb_lower_target(struct mqb_lowering *lowering, const struct mqb_node *node);
+/* The tensor that input `index` of the node is stored in. */
+mqb_status mqb_lower_input(const struct mqb_lowering *lowering, const struct mqb_node *node, int32_t index, int32_t *tensor,
+                           struct mqb_error *error);
+/* A tensor for `value` with parameters of `frozen`, or else those of tensor `like`. */
+mqb_status mqb_lower_tensor(struct mqb_lowering *lowering, const struct mqb_node *node, mqb_value_id value,
+                            const struct mqb_frozen *frozen, int32_t like, int32_t *tensor, struct mqb_error *error);
+mqb_status mqb_lower_op(struct mqb_lowering *lowering, const struct mqb_node *node, int kind, struct mqb_iop **op,
+                        struct mqb_error *error);
+/* Codes of the real bounds under the parameters of a tensor. */
+void mqb_lower_bounds(const struct mqb_program *program, const struct mqb_itensor *tensor, const struct mqb_target *target,
+                      int32_t *low, int32_t *high);
+
+mqb_status mqb_lower_conv(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);      /* lower_conv.c */
+mqb_status mqb_lower_table(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);     /* lower_table.c */
+mqb_status mqb_lower_binary(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);
+/* table[256]: codes of `from` to codes of `to` within [low, high]; NULL-able result: *table stays NULL if it would be the identity. */
+mqb_status mqb_lower_rescale_table(const struct mqb_program *program, const struct mqb_node *node, const struct mqb_itensor *from,
+                                   const struct mqb_itensor *to, int32_t low, int32_t high, uint8_t table[256], bool *identity,
+                                   struct mqb_error *error);
+mqb_status mqb_lower_pool(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);      /* lower_pool.c */
+mqb_status mqb_lower_move(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);      /* lower_move.c */
+
+/* iexec_rescale.c */
+mqb_status mqb_rescale_create(struct mqb_rescale *rescale, const struct mqb_contract *contract, float s_x, const float *s_w,
+                              int32_t num_scales, const struct mqb_itensor *out, const float *bias, int32_t num_channels, int32_t low,
+                              int32_t high, struct mqb_error *error);
+void mqb_rescale_destroy(struct mqb_rescale *rescale);
+void mqb_rescale_run(const struct mqb_rescale *rescale, const int32_t *accumulators, int64_t num_pixels, uint8_t *codes);
+
+/* iexec_conv.c: n images. out: codes, or logits if the layer has no output tensor. */
+size_t mqb_iconv_accumulators_size(const struct mqb_iconv *conv, int32_t group);
+size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv, int32_t group);
+void mqb_iconv_run(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch, uint8_t *codes,
+                   float *logits);
+
+/* iexec_ops.c: every other operator, one image. */
+void mqb_iop_run(const struct mqb_program *program, const struct mqb_iop *op, const uint8_t *const *in, uint8_t *out);
+
+#endif
