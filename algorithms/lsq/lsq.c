@@ -27,8 +27,9 @@
 struct lsq {
     const struct mqb_host *host;
     struct mqb_scheme scheme;         /* qmin and qmax as they stand: adaptive sign may have moved them */
-    struct mqb_observer *observer;    /* the scheme's range */
-    struct mqb_observer *nonnegative; /* the range after a switch of sign, or NULL */
+    struct mqb_observer *observer;    /* the scheme's codes, scale not rounded: the first forward rounds it */
+    struct mqb_observer *nonnegative; /* the codes after a switch of sign, or NULL */
+    struct mqb_observer *rounded;     /* zero points that go with the power-of-two scale, or NULL */
     int gradient_scale, learn_zero_point, paper;
     float lr_multiplier;
     int flip_reported;
@@ -88,6 +89,7 @@ static void lsq_destroy(void *self)
         return;
     q->host->observer_destroy(q->observer);
     q->host->observer_destroy(q->nonnegative);
+    q->host->observer_destroy(q->rounded);
     q->host->deallocate(q->scale);
     q->host->deallocate(q->out_zero);
     q->host->deallocate(q);
@@ -145,9 +147,13 @@ static mqb_status lsq_create(const struct mqb_host *host, const struct mqb_schem
     q->lr_multiplier = (float)host->option_real(options, "lr_multiplier");
 
     const char *name = lsq_observer_name(host, options, scheme);
-    status = host->observer_create(name, &q->scheme, &q->observer, error);
-    if (status == MQB_OK && scheme->adaptive_sign && scheme->qmin < 0) {
-        struct mqb_scheme positive = q->scheme;
+    struct mqb_scheme plain = q->scheme;
+    plain.pot_scale = 0;
+    status = host->observer_create(name, &plain, &q->observer, error);
+    if (status == MQB_OK && scheme->pot_scale && !scheme->symmetric)
+        status = host->observer_create(name, &q->scheme, &q->rounded, error);
+    if (status == MQB_OK && scheme->adaptive_sign && scheme->symmetric && scheme->qmin < 0) {
+        struct mqb_scheme positive = plain;
         positive.qmin = 0;
         positive.qmax = (1 << scheme->bits) - 1;
         status = host->observer_create(name, &positive, &q->nonnegative, error);
@@ -168,6 +174,8 @@ static mqb_status lsq_observe(void *self, const struct mqb_tensor_view *x, struc
     mqb_status status = q->host->observer_observe(q->observer, x, error);
     if (status == MQB_OK && q->nonnegative)
         status = q->host->observer_observe(q->nonnegative, x, error);
+    if (status == MQB_OK && q->rounded)
+        status = q->host->observer_observe(q->rounded, x, error);
     return status;
 }
 
@@ -183,6 +191,8 @@ static mqb_status lsq_init(void *self, struct mqb_error *error)
         observer = q->nonnegative;
     }
     mqb_status status = q->host->observer_qparams(observer, q->scale, q->out_zero, error);
+    if (status == MQB_OK && q->rounded)
+        status = q->host->observer_qparams(q->rounded, q->out_scale, q->out_zero, error);
     if (status != MQB_OK)
         return status;
     for (int32_t c = 0; c < q->scheme.num_channels; c++) {

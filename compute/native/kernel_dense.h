@@ -5,12 +5,45 @@
  * order for each (pixel, k), so that no choice of tile or vector shows in the bits.
  */
 
+/* There are more pixels than registers for their pointers: what the compiler cannot see through, it loads again where it is
+ * used, instead of keeping it in the wrong kind of register. */
+#define KERNEL_RELOAD(pointer) __asm__("" : "+r"(pointer))
+
+/* `unroll` values of the run for every pixel. */
+KERNEL_INLINE void dense_float_step(vec (*sum)[2], const uint8_t *const *rows, size_t offset, const float *weight,
+                                    const int32_t pixels, const int32_t vectors, const int32_t unroll)
+{
+    vec w[4][2];
+
+    KERNEL_UNROLL
+    for (int32_t u = 0; u < unroll; u++) {
+        KERNEL_UNROLL
+        for (int32_t v = 0; v < vectors; v++) {
+            w[u][v] = vec_load(weight + (u * vectors + v) * VEC_LANES);
+        }
+    }
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < pixels; i++) {
+        const float *x = (const float *)(const void *)(rows[i] + offset);
+
+        KERNEL_UNROLL
+        for (int32_t u = 0; u < unroll; u++) {
+            vec a = vec_broadcast(x + u);
+
+            KERNEL_UNROLL
+            for (int32_t v = 0; v < vectors; v++) {
+                sum[i][v] = vec_fma(a, w[u][v], sum[i][v]);
+            }
+        }
+    }
+}
+
 KERNEL_INLINE void dense_float(const struct native_tile *tile, const int32_t pixels, const int32_t vectors)
 {
     vec sum[NATIVE_MAX_TILE][2];
     const float *weight = tile->weight;
     const uint8_t *const *rows = tile->rows;
-    const int32_t run = tile->run;
+    const int32_t unroll = vectors == 1 ? VEC_UNROLL1 : VEC_UNROLL2;
 
     KERNEL_UNROLL
     for (int32_t i = 0; i < pixels; i++) {
@@ -20,31 +53,22 @@ KERNEL_INLINE void dense_float(const struct native_tile *tile, const int32_t pix
         }
     }
     for (int32_t t = 0; t < tile->num_taps; t++) {
-        const float *x[NATIVE_MAX_TILE];
+        size_t offset = tile->row_offset;
+        int32_t left = tile->run;
 
-        KERNEL_UNROLL
-        for (int32_t i = 0; i < pixels; i++) {
-            x[i] = (const float *)(const void *)(rows[i] + tile->row_offset);
+        for (; left >= unroll; left -= unroll) {
+            KERNEL_RELOAD(rows);
+            dense_float_step(sum, rows, offset, weight, pixels, vectors, unroll);
+            weight += unroll * vectors * VEC_LANES;
+            offset += (size_t)unroll * sizeof(float);
+        }
+        for (; left > 0; left--) {
+            KERNEL_RELOAD(rows);
+            dense_float_step(sum, rows, offset, weight, pixels, vectors, 1);
+            weight += vectors * VEC_LANES;
+            offset += sizeof(float);
         }
         rows += pixels;
-        for (int32_t j = 0; j < run; j++) {
-            vec w[2];
-
-            KERNEL_UNROLL
-            for (int32_t v = 0; v < vectors; v++) {
-                w[v] = vec_load(weight + v * VEC_LANES);
-            }
-            weight += vectors * VEC_LANES;
-            KERNEL_UNROLL
-            for (int32_t i = 0; i < pixels; i++) {
-                vec a = vec_broadcast(x[i] + j);
-
-                KERNEL_UNROLL
-                for (int32_t v = 0; v < vectors; v++) {
-                    sum[i][v] = vec_fma(a, w[v], sum[i][v]);
-                }
-            }
-        }
     }
     const int32_t last = tile->width - (vectors - 1) * VEC_LANES; /* channels in the last vector */
     vec bias[2];
@@ -80,12 +104,40 @@ KERNEL_INLINE void dense_float(const struct native_tile *tile, const int32_t pix
     }
 }
 
+KERNEL_INLINE void dense_integer_step(ivec (*sum)[2], const uint8_t *const *rows, size_t offset, const uint8_t *weight,
+                                      const int32_t pixels, const int32_t vectors, const int32_t unroll)
+{
+    iweight w[4][2];
+
+    KERNEL_UNROLL
+    for (int32_t u = 0; u < unroll; u++) {
+        KERNEL_UNROLL
+        for (int32_t v = 0; v < vectors; v++) {
+            w[u][v] = iweight_load(weight + (u * vectors + v) * VEC_LANES * IVEC_QUAD_SIZE);
+        }
+    }
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < pixels; i++) {
+        const uint8_t *x = rows[i] + offset;
+
+        KERNEL_UNROLL
+        for (int32_t u = 0; u < unroll; u++) {
+            iquad a = iquad_broadcast(x + u * 4);
+
+            KERNEL_UNROLL
+            for (int32_t v = 0; v < vectors; v++) {
+                sum[i][v] = ivec_dot(sum[i][v], a, w[u][v]);
+            }
+        }
+    }
+}
+
 KERNEL_INLINE void dense_integer(const struct native_tile *tile, const int32_t pixels, const int32_t vectors)
 {
     ivec sum[NATIVE_MAX_TILE][2];
     const uint8_t *weight = tile->weight;
     const uint8_t *const *rows = tile->rows;
-    const size_t run = (size_t)tile->run * 4;
+    const int32_t unroll = vectors == 1 ? IVEC_UNROLL1 : IVEC_UNROLL2;
 
     KERNEL_UNROLL
     for (int32_t i = 0; i < pixels; i++) {
@@ -95,31 +147,22 @@ KERNEL_INLINE void dense_integer(const struct native_tile *tile, const int32_t p
         }
     }
     for (int32_t t = 0; t < tile->num_taps; t++) {
-        const uint8_t *x[NATIVE_MAX_TILE];
+        size_t offset = tile->row_offset;
+        int32_t left = tile->run;
 
-        KERNEL_UNROLL
-        for (int32_t i = 0; i < pixels; i++) {
-            x[i] = rows[i] + tile->row_offset;
+        for (; left >= unroll; left -= unroll) {
+            KERNEL_RELOAD(rows);
+            dense_integer_step(sum, rows, offset, weight, pixels, vectors, unroll);
+            weight += unroll * vectors * VEC_LANES * IVEC_QUAD_SIZE;
+            offset += (size_t)unroll * 4;
+        }
+        for (; left > 0; left--) {
+            KERNEL_RELOAD(rows);
+            dense_integer_step(sum, rows, offset, weight, pixels, vectors, 1);
+            weight += vectors * VEC_LANES * IVEC_QUAD_SIZE;
+            offset += 4;
         }
         rows += pixels;
-        for (size_t j = 0; j < run; j += 4) {
-            iweight w[2];
-
-            KERNEL_UNROLL
-            for (int32_t v = 0; v < vectors; v++) {
-                w[v] = iweight_load(weight + v * VEC_LANES * IVEC_QUAD_SIZE);
-            }
-            weight += vectors * VEC_LANES * IVEC_QUAD_SIZE;
-            KERNEL_UNROLL
-            for (int32_t i = 0; i < pixels; i++) {
-                iquad a = iquad_broadcast(x[i] + j);
-
-                KERNEL_UNROLL
-                for (int32_t v = 0; v < vectors; v++) {
-                    sum[i][v] = ivec_dot(sum[i][v], a, w[v]);
-                }
-            }
-        }
     }
     const int32_t last = tile->width - (vectors - 1) * VEC_LANES;
     KERNEL_UNROLL

@@ -6,6 +6,7 @@
 #define KERNEL_INLINE static inline __attribute__((always_inline))
 #define KERNEL_UNROLL _Pragma("GCC unroll 32")
 
+#include "pack.h"
 #include "kernel_dense.h"
 #include "kernel_depthwise.h"
 #include "pass_run.h"
@@ -19,7 +20,8 @@ const struct native_isa VEC_ISA = {
     .itile = { IVEC_TILE1, IVEC_TILE2 },
     .dwtile = VEC_DEPTHWISE_TILE,
     .quad_size = IVEC_QUAD_SIZE,
-    .quad_pack = quad_pack,
+    .pack_float = pack_float,
+    .pack_integer = pack_integer,
     .pass_run = pass_run,
     .weights_run = weights_run,
 };

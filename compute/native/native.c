@@ -58,11 +58,11 @@ static size_t native_scratch_size(const struct mqb_conv_plan *plan)
 
 static void native_conv_pack(const struct mqb_conv_plan *plan, const float *weight, int32_t gradients, void *packed)
 {
-    native_pack(plan->isa, &plan->forward, &plan->shape, weight, 0, packed);
+    plan->isa->pack_float(&plan->forward, &plan->shape, weight, 0, packed);
     if (gradients != 0) {
         void *backward = (uint8_t *)packed + native_round_up(plan->forward.packed_size, 64);
 
-        native_pack(plan->isa, &plan->backward, &plan->shape, weight, 1, backward);
+        plan->isa->pack_float(&plan->backward, &plan->shape, weight, 1, backward);
     }
 }
 
@@ -75,13 +75,13 @@ static void native_forward(const struct mqb_conv_plan *plan, int32_t n, const fl
     size_t y_size = (size_t)shape->k * shape->p * shape->q;
 
     if (!pass->fused) {
-        plan->isa->pass_run(plan->isa, pass, n, x, packed, bias, y, 0, plan->zeros, scratch);
+        plan->isa->pass_run(pass, n, x, packed, bias, y, 0, plan->zeros, scratch);
         return;
     }
     uint8_t *padded = (uint8_t *)scratch + pass->rows_size + pass->outs_size;
     for (int32_t i = 0; i < n; i++) {
         native_pad_image(plan, x + i * x_size, (int32_t)sizeof(float), 0, padded);
-        plan->isa->pass_run(plan->isa, pass, 1, padded, packed, bias, y + i * y_size, 0, plan->zeros, scratch);
+        plan->isa->pass_run(pass, 1, padded, packed, bias, y + i * y_size, 0, plan->zeros, scratch);
     }
 }
 
@@ -90,7 +90,7 @@ static void native_backward_data(const struct mqb_conv_plan *plan, int32_t n, co
 {
     const void *backward = (const uint8_t *)packed + native_round_up(plan->forward.packed_size, 64);
 
-    plan->isa->pass_run(plan->isa, &plan->backward, n, dy, backward, NULL, dx, accumulate, plan->zeros, scratch);
+    plan->isa->pass_run(&plan->backward, n, dy, backward, NULL, dx, accumulate, plan->zeros, scratch);
 }
 
 static void native_backward_weights(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw,
@@ -111,7 +111,7 @@ static size_t native_integer_scratch_size(const struct mqb_conv_plan *plan)
 
 static void native_integer_pack(const struct mqb_conv_plan *plan, const int8_t *weight, void *packed)
 {
-    native_pack_integer(plan->isa, &plan->integer, &plan->shape, weight, packed);
+    plan->isa->pack_integer(&plan->integer, &plan->shape, weight, packed);
 }
 
 static void native_integer_forward(const struct mqb_conv_plan *plan, int32_t n, const uint8_t *x, uint8_t pad_value,
@@ -124,19 +124,19 @@ static void native_integer_forward(const struct mqb_conv_plan *plan, int32_t n, 
     uint8_t *more = (uint8_t *)scratch + pass->rows_size + pass->outs_size;
 
     if (!pass->fused) {
-        size_t pixel = native_round_up((size_t)shape->c + 3, 64);
+        size_t room = native_round_up((size_t)shape->c + 6, 64), tail = native_tail_size(pass, n);
 
-        memset(more, pad_value, pixel);
+        memset(more, pad_value, room);
         if (pass->overread) {
-            memset(more + pixel, 0, pixel);
-            memcpy(more + pixel, x + n * x_size - shape->c, (size_t)shape->c);
+            memset(more + room, 0, room);
+            memcpy(more + room, x + n * x_size - tail, tail);
         }
-        plan->isa->pass_run(plan->isa, pass, n, x, packed, NULL, acc, 0, more, scratch);
+        plan->isa->pass_run(pass, n, x, packed, NULL, acc, 0, more, scratch);
         return;
     }
     for (int32_t i = 0; i < n; i++) {
         native_pad_image(plan, x + i * x_size, 1, pad_value, more);
-        plan->isa->pass_run(plan->isa, pass, 1, more, packed, NULL, acc + i * acc_size, 0, NULL, scratch);
+        plan->isa->pass_run(pass, 1, more, packed, NULL, acc + i * acc_size, 0, NULL, scratch);
     }
 }
 

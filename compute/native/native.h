@@ -15,7 +15,7 @@
 
 #include <mqbench/compute.h>
 
-enum { NATIVE_MAX_TILE = 24 };
+enum { NATIVE_MAX_TILE = 24, NATIVE_POINTER_CHUNK = 8 };
 
 /* Output pixels that all meet the same taps: for forward there is one class, for backward-data one a stride remainder. */
 struct native_class {
@@ -39,7 +39,7 @@ struct native_pass {
     int32_t unit_size; /* bytes of packed weight a unit and lane */
     int32_t depthwise;
     int32_t fused;     /* input is a padded copy, and a tap is a whole kernel row: run = S * C */
-    int32_t overread;  /* quads reach past the channels: the last pixel of the input is read from a copy */
+    int32_t overread;  /* quads reach past the channels: the end of the input is read from a copy */
     int32_t tile, band; /* pixels */
     int32_t num_classes;
     struct native_class *classes;
@@ -91,10 +91,13 @@ struct native_isa {
     int32_t tile[2], itile[2]; /* pixels of a tile, for blocks of one and of two vectors */
     int32_t dwtile;
     int32_t quad_size; /* bytes of packed weight a lane and quad of channels */
-    /* weights[lane][4] of one vector, to the order that the kernel reads */
-    void (*quad_pack)(const int8_t (*weight)[4], void *packed);
-    void (*pass_run)(const struct native_isa *isa, const struct native_pass *pass, int32_t n, const void *in,
-                     const void *packed, const float *bias, void *out, int32_t accumulate, const void *pad_row, void *scratch);
+    /* `transposed`: the pass runs from K to C */
+    void (*pack_float)(const struct native_pass *pass, const struct mqb_conv_shape *shape, const float *weight,
+                       int32_t transposed, void *packed);
+    void (*pack_integer)(const struct native_pass *pass, const struct mqb_conv_shape *shape, const int8_t *weight, void *packed);
+    /* `pad_row`: a pixel that taps over the edge read; behind it, where quads overread, the copy of the input's end */
+    void (*pass_run)(const struct native_pass *pass, int32_t n, const void *in, const void *packed, const float *bias, void *out,
+                     int32_t accumulate, const void *pad_row, void *scratch);
     void (*weights_run)(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw,
                         uint8_t *scratch);
 };
@@ -107,18 +110,20 @@ mqb_status native_plan_create(const struct mqb_host *host, const struct native_i
                               int32_t max_images, struct mqb_conv_plan **plan, struct mqb_error *error);
 void native_plan_destroy(struct mqb_conv_plan *plan);
 
-/* Packs for one pass; `transposed`: the pass runs from K to C. */
-void native_pack(const struct native_isa *isa, const struct native_pass *pass, const struct mqb_conv_shape *shape,
-                 const float *weight, int32_t transposed, void *packed);
-void native_pack_integer(const struct native_isa *isa, const struct native_pass *pass, const struct mqb_conv_shape *shape,
-                         const int8_t *weight, void *packed);
-
 /* An image with its padding around it, cut or extended to pad_h x pad_w. */
 void native_pad_image(const struct mqb_conv_plan *plan, const void *image, int32_t value_size, uint8_t pad_value, void *padded);
 
 static inline size_t native_round_up(size_t size, size_t unit)
 {
     return (size + unit - 1) / unit * unit;
+}
+
+/* Bytes at the end of an integer pass's input whose pixels are read from a copy, if quads overread. */
+static inline size_t native_tail_size(const struct native_pass *pass, int32_t n)
+{
+    size_t size = (size_t)n * (size_t)pass->in_h * (size_t)pass->in_w * (size_t)pass->in_c, tail = (size_t)pass->in_c + 3;
+
+    return size < tail ? size : tail;
 }
 
 static inline int32_t native_min(int32_t a, int32_t b)

@@ -13,29 +13,43 @@ struct pixel_walk {
     int32_t image, y, x;
 };
 
+/* Loops over pixels run in whole chunks, which the compiler turns into vectors; what is too much is written over later. */
+enum { POINTER_CHUNK = NATIVE_POINTER_CHUNK };
+
 /* Pointers of one tile: rows[tap][pixel] and outs[pixel]. */
 static void tile_pointers(struct pixel_walk *walk, int32_t pixels, const uint8_t **rows, uint8_t **outs)
 {
     const struct native_pass *pass = walk->pass;
     const struct native_class *class = walk->class;
-    const ptrdiff_t pixel_size = (ptrdiff_t)pass->in_c * pass->in_size;
-    const ptrdiff_t row_size = pixel_size * pass->in_w;
-    ptrdiff_t base[NATIVE_MAX_TILE]; /* of tap (0, 0), from `in` */
-    int32_t in_y[NATIVE_MAX_TILE], in_x[NATIVE_MAX_TILE];
+    const int64_t pixel_size = (int64_t)pass->in_c * pass->in_size, row_size = pixel_size * pass->in_w;
+    const int64_t out_pixel = (int64_t)pass->out_c * 4;
+    int64_t base[NATIVE_MAX_TILE + POINTER_CHUNK]; /* of the pixel's own position, from `in` */
+    int64_t in_y[NATIVE_MAX_TILE + POINTER_CHUNK], in_x[NATIVE_MAX_TILE + POINTER_CHUNK];
     int32_t inside = 1;
 
-    for (int32_t i = 0; i < pixels; i++) {
-        size_t out_y = (size_t)class->origin_h + (size_t)walk->y * (size_t)pass->out_step_h;
-        size_t out_x = (size_t)class->origin_w + (size_t)walk->x * (size_t)pass->out_step_w;
+    for (int32_t i = 0; i < pixels;) { /* a piece of a row */
+        const int32_t count = native_min(pixels - i, class->width - walk->x);
+        const int64_t y = (int64_t)walk->y * pass->in_step_h, x = (int64_t)walk->x * pass->in_step_w;
+        const int64_t out_y = class->origin_h + (int64_t)walk->y * pass->out_step_h;
+        const int64_t out_x = class->origin_w + (int64_t)walk->x * pass->out_step_w;
+        const int64_t begin = ((int64_t)walk->image * pass->in_h + y) * row_size + x * pixel_size;
+        uint8_t *out = walk->out + (((int64_t)walk->image * pass->out_h + out_y) * pass->out_w + out_x) * out_pixel;
 
-        outs[i] = walk->out +
-                  (((size_t)walk->image * (size_t)pass->out_h + out_y) * (size_t)pass->out_w + out_x) * (size_t)pass->out_c * 4;
-        in_y[i] = walk->y * pass->in_step_h;
-        in_x[i] = walk->x * pass->in_step_w;
-        base[i] = ((ptrdiff_t)walk->image * pass->in_h + in_y[i]) * row_size + in_x[i] * pixel_size;
-        inside &= in_y[i] + class->min_h >= 0 && in_y[i] + class->max_h < pass->in_h && in_x[i] + class->min_w >= 0 &&
-                  in_x[i] + class->max_w < pass->in_w;
-        if (++walk->x == class->width) {
+        inside &= y + class->min_h >= 0 && y + class->max_h < pass->in_h && x + class->min_w >= 0 &&
+                  x + (int64_t)(count - 1) * pass->in_step_w + class->max_w < pass->in_w;
+        for (int32_t j = 0; j < count; j += POINTER_CHUNK) {
+            for (int32_t l = 0; l < POINTER_CHUNK; l++) {
+                int64_t step = j + l;
+
+                in_y[i + j + l] = y;
+                in_x[i + j + l] = x + step * pass->in_step_w;
+                base[i + j + l] = begin + step * (pass->in_step_w * pixel_size);
+                outs[i + j + l] = (uint8_t *)((uintptr_t)out + (uintptr_t)(step * (pass->out_step_w * out_pixel)));
+            }
+        }
+        i += count;
+        walk->x += count;
+        if (walk->x == class->width) {
             walk->x = 0;
             if (++walk->y == class->height) {
                 walk->y = 0;
@@ -44,18 +58,16 @@ static void tile_pointers(struct pixel_walk *walk, int32_t pixels, const uint8_t
         }
     }
     for (int32_t t = 0; t < class->num_taps; t++) {
-        ptrdiff_t offset = class->tap_h[t] * row_size + class->tap_w[t] * pixel_size;
+        const int64_t h = class->tap_h[t], w = class->tap_w[t];
+        const uintptr_t in = (uintptr_t)walk->in + (uintptr_t)(h * row_size + w * pixel_size);
+        const uintptr_t pad = (uintptr_t)walk->pad_row;
 
-        if (inside) {
-            for (int32_t i = 0; i < pixels; i++) {
-                rows[i] = walk->in + (base[i] + offset);
-            }
-        } else {
-            for (int32_t i = 0; i < pixels; i++) {
-                int32_t seen = (uint32_t)(in_y[i] + class->tap_h[t]) < (uint32_t)pass->in_h &&
-                               (uint32_t)(in_x[i] + class->tap_w[t]) < (uint32_t)pass->in_w;
+        for (int32_t i = 0; i < pixels; i += POINTER_CHUNK) {
+            for (int32_t l = 0; l < POINTER_CHUNK; l++) {
+                int64_t seen_y = in_y[i + l] + h, seen_x = in_x[i + l] + w;
+                int seen = inside | (((uint64_t)seen_y < (uint64_t)pass->in_h) & ((uint64_t)seen_x < (uint64_t)pass->in_w));
 
-                rows[i] = seen ? walk->in + (base[i] + offset) : walk->pad_row;
+                rows[i + l] = (const uint8_t *)(seen ? in + (uintptr_t)base[i + l] : pad);
             }
         }
         rows += pixels;
@@ -114,15 +126,13 @@ static void band_run(const struct native_pass *pass, const struct native_class *
     }
 }
 
-/* `pad_row`: what a tap over the edge reads; behind it, where quads overread, the copy of the input's last pixel. */
-static void pass_run(const struct native_isa *isa, const struct native_pass *pass, int32_t n, const void *in, const void *packed,
-                     const float *bias, void *out, int32_t accumulate, const void *pad_row, void *scratch)
+static void pass_run(const struct native_pass *pass, int32_t n, const void *in, const void *packed, const float *bias, void *out,
+                     int32_t accumulate, const void *pad_row, void *scratch)
 {
     const uint8_t **rows = scratch;
     uint8_t **outs = (uint8_t **)(void *)((uint8_t *)scratch + pass->rows_size);
     const size_t in_pixels = (size_t)n * (size_t)pass->in_h * (size_t)pass->in_w;
 
-    (void)isa;
     for (int32_t c = 0; c < pass->num_classes; c++) {
         const struct native_class *class = &pass->classes[c];
         int64_t total = (int64_t)n * class->height * class->width;
@@ -140,12 +150,15 @@ static void pass_run(const struct native_isa *isa, const struct native_pass *pas
 
                 tile_pointers(&walk, pixels, rows + (size_t)begin * (size_t)class->num_taps, outs + begin);
             }
-            if (pass->overread && start + count == total) {
-                const uint8_t *last = (const uint8_t *)in + (in_pixels - 1) * (size_t)pass->in_c;
-                const uint8_t *copy = (const uint8_t *)pad_row + native_round_up((size_t)pass->in_c + 3, 64);
+            if (pass->overread) {
+                const size_t size = in_pixels * (size_t)pass->in_c, tail = native_tail_size(pass, n);
+                const uint8_t *end = (const uint8_t *)in + (size - tail);
+                const uint8_t *copy = (const uint8_t *)pad_row + native_round_up((size_t)pass->in_c + 6, 64);
 
                 for (size_t i = 0; i < (size_t)count * (size_t)class->num_taps; i++) {
-                    rows[i] = rows[i] == last ? copy : rows[i];
+                    size_t behind = (uintptr_t)rows[i] - (uintptr_t)end;
+
+                    rows[i] = behind < tail ? copy + behind : rows[i];
                 }
             }
             band_run(pass, class, count, tiles, packed, bias, accumulate, rows, outs);

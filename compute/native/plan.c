@@ -122,8 +122,9 @@ static void pass_finish(struct native_pass *pass, const struct native_isa *isa, 
     if (pass->band < pass->tile) {
         pass->band = pass->tile;
     }
-    pass->rows_size = native_round_up((size_t)pass->band * (size_t)max_taps * sizeof(void *), 64);
-    pass->outs_size = native_round_up((size_t)pass->band * sizeof(void *), 64);
+    pass->rows_size = ((size_t)pass->band * (size_t)max_taps + NATIVE_POINTER_CHUNK) * sizeof(void *);
+    pass->rows_size = native_round_up(pass->rows_size, 64);
+    pass->outs_size = native_round_up(((size_t)pass->band + NATIVE_POINTER_CHUNK) * sizeof(void *), 64);
 }
 
 static int pass_forward(struct mqb_conv_plan *plan, struct native_pass *pass, int32_t integer)
@@ -265,7 +266,7 @@ static void plan_sizes(struct mqb_conv_plan *plan)
     size_t backward = plan->backward.rows_size + plan->backward.outs_size;
     plan->scratch_size = size_max(size_max(forward, backward), plan->sum_size + runs_size + plan->pad_size);
     plan->integer_scratch_size = plan->integer.rows_size + plan->integer.outs_size +
-                                 size_max(plan->pad_integer_size, 2 * native_round_up((size_t)s->c + 3, 64));
+                                 size_max(plan->pad_integer_size, 2 * native_round_up((size_t)s->c + 6, 64));
 }
 
 mqb_status native_plan_create(const struct mqb_host *host, const struct native_isa *isa, const struct mqb_conv_shape *shape,

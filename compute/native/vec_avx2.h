@@ -16,9 +16,12 @@
 #define VEC_LANES 8
 #define VEC_TILE1 12
 #define VEC_TILE2 6
-#define VEC_UNROLL 1
+#define VEC_UNROLL1 2 /* values of a run at a time */
+#define VEC_UNROLL2 1
 #define IVEC_TILE1 8
 #define IVEC_TILE2 4
+#define IVEC_UNROLL1 1
+#define IVEC_UNROLL2 1
 #define VEC_DEPTHWISE_TILE 8
 #define IVEC_QUAD_SIZE 8
 
@@ -61,6 +64,31 @@ static inline vec vec_fma(vec a, vec b, vec c)
     return _mm256_fmadd_ps(a, b, c);
 }
 
+/* Column j of the rows becomes row j. */
+static inline void vec_transpose(vec rows[VEC_LANES])
+{
+    vec t[VEC_LANES];
+
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < 8; i++) {
+        const __m256d low = _mm256_castps_pd(t[i / 4 * 4 + i % 4 / 2]), high = _mm256_castps_pd(t[i / 4 * 4 + i % 4 / 2 + 2]);
+
+        rows[i] = _mm256_castpd_ps(i % 2 == 0 ? _mm256_unpacklo_pd(low, high) : _mm256_unpackhi_pd(low, high));
+    }
+#pragma GCC unroll 8
+    for (int32_t j = 0; j < 4; j++) {
+        vec low = rows[j], high = rows[4 + j];
+
+        rows[j] = _mm256_permute2f128_ps(low, high, 0x20);
+        rows[4 + j] = _mm256_permute2f128_ps(low, high, 0x31);
+    }
+}
+
 typedef __m256i ivec;
 typedef struct iquad {
     __m256i even, odd; /* bytes 0 and 2, 1 and 3, as 16-bit pairs */
@@ -99,16 +127,13 @@ static inline ivec ivec_dot(ivec acc, iquad x, iweight w)
     acc = _mm256_add_epi32(acc, _mm256_madd_epi16(x.even, w.even));
     return _mm256_add_epi32(acc, _mm256_madd_epi16(x.odd, w.odd));
 }
-static inline void quad_pack(const int8_t (*weight)[4], void *packed)
+/* Four weights of one lane, to their place in a vector of weights. */
+static inline void iweight_pack(uint8_t *vector, int32_t lane, const int8_t four[4])
 {
-    int16_t wide[2][VEC_LANES][2];
+    const int16_t even[2] = { four[0], four[2] }, odd[2] = { four[1], four[3] };
 
-    for (int32_t lane = 0; lane < VEC_LANES; lane++) {
-        for (int32_t j = 0; j < 4; j++) {
-            wide[j % 2][lane][j / 2] = weight[lane][j];
-        }
-    }
-    memcpy(packed, wide, sizeof(wide));
+    memcpy(vector + lane * 4, even, 4);
+    memcpy(vector + 32 + lane * 4, odd, 4);
 }
 /* Depthwise: a byte and a weight of 16 bits in every lane of 32. */
 static inline ivec ivec_load_bytes(const uint8_t *p, int32_t n)

@@ -14,9 +14,12 @@
 #define VEC_LANES 16
 #define VEC_TILE1 16 /* pixels, blocks of one vector */
 #define VEC_TILE2 12 /* blocks of two */
-#define VEC_UNROLL 2
+#define VEC_UNROLL1 4 /* values of a run at a time */
+#define VEC_UNROLL2 2
 #define IVEC_TILE1 16
 #define IVEC_TILE2 12
+#define IVEC_UNROLL1 4
+#define IVEC_UNROLL2 2
 #define VEC_DEPTHWISE_TILE 8
 #define IVEC_QUAD_SIZE 4
 
@@ -55,6 +58,40 @@ static inline vec vec_fma(vec a, vec b, vec c)
     return _mm512_fmadd_ps(a, b, c);
 }
 
+/* Column j of the rows becomes row j. */
+static inline void vec_transpose(vec rows[VEC_LANES])
+{
+    vec t[VEC_LANES];
+
+#pragma GCC unroll 16
+    for (int32_t i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+#pragma GCC unroll 16
+    for (int32_t i = 0; i < 16; i++) {
+        const __m512d low = _mm512_castps_pd(t[i / 4 * 4 + i % 4 / 2]), high = _mm512_castps_pd(t[i / 4 * 4 + i % 4 / 2 + 2]);
+
+        rows[i] = _mm512_castpd_ps(i % 2 == 0 ? _mm512_unpacklo_pd(low, high) : _mm512_unpackhi_pd(low, high));
+    }
+    /* rows[4 * g + j] now holds columns j, 4 + j, 8 + j, 12 + j of rows 4 * g .. 4 * g + 3 */
+#pragma GCC unroll 16
+    for (int32_t j = 0; j < 4; j++) {
+        vec even_low = _mm512_shuffle_f32x4(rows[j], rows[4 + j], 0x88), odd_low = _mm512_shuffle_f32x4(rows[j], rows[4 + j], 0xdd);
+        vec even_high = _mm512_shuffle_f32x4(rows[8 + j], rows[12 + j], 0x88);
+        vec odd_high = _mm512_shuffle_f32x4(rows[8 + j], rows[12 + j], 0xdd);
+
+        t[j] = _mm512_shuffle_f32x4(even_low, even_high, 0x88);
+        t[4 + j] = _mm512_shuffle_f32x4(odd_low, odd_high, 0x88);
+        t[8 + j] = _mm512_shuffle_f32x4(even_low, even_high, 0xdd);
+        t[12 + j] = _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int32_t i = 0; i < 16; i++) {
+        rows[i] = t[i];
+    }
+}
+
 typedef __m512i ivec;
 typedef __m512i iquad;   /* four bytes of x in every lane */
 typedef __m512i iweight; /* four weights a lane */
@@ -86,9 +123,10 @@ static inline ivec ivec_dot(ivec acc, iquad x, iweight w)
 {
     return _mm512_dpbusd_epi32(acc, x, w);
 }
-static inline void quad_pack(const int8_t (*weight)[4], void *packed)
+/* Four weights of one lane, to their place in a vector of weights. */
+static inline void iweight_pack(uint8_t *vector, int32_t lane, const int8_t four[4])
 {
-    memcpy(packed, weight, 64);
+    memcpy(vector + lane * 4, four, 4);
 }
 /* Depthwise: a byte and a weight of 16 bits in every lane of 32. */
 static inline ivec ivec_load_bytes(const uint8_t *p, int32_t n)

@@ -14,9 +14,12 @@
 #define VEC_LANES 4
 #define VEC_TILE1 4
 #define VEC_TILE2 4
-#define VEC_UNROLL 1
+#define VEC_UNROLL1 1 /* values of a run at a time */
+#define VEC_UNROLL2 1
 #define IVEC_TILE1 4
 #define IVEC_TILE2 2
+#define IVEC_UNROLL1 1
+#define IVEC_UNROLL2 1
 #define VEC_DEPTHWISE_TILE 4
 #define IVEC_QUAD_SIZE 4
 
@@ -59,6 +62,19 @@ static inline vec vec_fma(vec a, vec b, vec c)
 {
     return (vec){ { fmaf(a.v[0], b.v[0], c.v[0]), fmaf(a.v[1], b.v[1], c.v[1]), fmaf(a.v[2], b.v[2], c.v[2]),
                     fmaf(a.v[3], b.v[3], c.v[3]) } };
+}
+
+/* Column j of the rows becomes row j. */
+static inline void vec_transpose(vec rows[VEC_LANES])
+{
+    vec t[VEC_LANES];
+
+    for (int32_t i = 0; i < VEC_LANES; i++) {
+        for (int32_t j = 0; j < VEC_LANES; j++) {
+            t[j].v[i] = rows[i].v[j];
+        }
+    }
+    memcpy(rows, t, sizeof(t));
 }
 
 /* Sums are exact modulo 2^32: unsigned, so that nothing overflows. */
@@ -104,10 +120,12 @@ static inline ivec ivec_dot(ivec acc, iquad x, iweight w)
     }
     return acc;
 }
-static inline void quad_pack(const int8_t (*weight)[4], void *packed)
+/* Four weights of one lane, to their place in a vector of weights. */
+static inline void iweight_pack(uint8_t *vector, int32_t lane, const int8_t four[4])
 {
-    memcpy(packed, weight, VEC_LANES * 4);
+    memcpy(vector + lane * 4, four, 4);
 }
+/* Depthwise: a byte and a weight in every lane of 32. */
 static inline ivec ivec_load_bytes(const uint8_t *p, int32_t n)
 {
     ivec a = ivec_zero();

@@ -168,14 +168,12 @@ static void sum_band(const struct mqb_conv_plan *plan, const struct sum_source *
 {
     const struct mqb_conv_shape *shape = &plan->shape;
     const int32_t group_out = shape->k / shape->groups;
-    const size_t group_sums = plan->sum_size / sizeof(float) / (size_t)shape->groups;
     struct sum_tile tile = { .runs = runs,
                              .x_step = (size_t)shape->stride_w * (size_t)source->c,
                              .dy_step = (size_t)shape->k,
                              .sum_width = (size_t)plan->sum_width,
                              .first = first };
 
-    (void)group_sums;
     for (int32_t t = 0; t < shape->r * source->taps_w; t++) {
         tile.num_runs = sum_runs(plan, source, dy, begin, end, t / source->taps_w, t % source->taps_w, runs);
         if (plan->depthwise) {
@@ -203,33 +201,6 @@ static void sum_band(const struct mqb_conv_plan *plan, const struct sum_source *
                     sum_kernels[vectors - 1][piece_begin(source->channels, tiles, i + 1) - c - 1](&tile);
                 }
                 k += vectors * VEC_LANES;
-            }
-        }
-    }
-}
-
-/* From [group][r][s][c][k] to ONNX order. */
-static void sums_write(const struct mqb_conv_plan *plan, const float *sums, float *dw)
-{
-    const struct mqb_conv_shape *shape = &plan->shape;
-    const size_t taps = (size_t)shape->r * (size_t)shape->s;
-    const size_t width = (size_t)plan->sum_width;
-
-    if (plan->depthwise) {
-        for (size_t c = 0; c < (size_t)shape->c; c++) {
-            for (size_t t = 0; t < taps; t++) {
-                dw[c * taps + t] = sums[t * width + c];
-            }
-        }
-        return;
-    }
-    const size_t channels = (size_t)shape->c / (size_t)shape->groups, group_out = (size_t)shape->k / (size_t)shape->groups;
-    for (size_t g = 0; g < (size_t)shape->groups; g++) {
-        for (size_t k = 0; k < group_out; k++) {
-            for (size_t c = 0; c < channels; c++) {
-                for (size_t t = 0; t < taps; t++) {
-                    *dw++ = sums[((g * taps + t) * channels + c) * width + k];
-                }
             }
         }
     }
@@ -270,5 +241,5 @@ static void weights_run(const struct mqb_conv_plan *plan, int32_t n, const float
                      runs);
         }
     }
-    sums_write(plan, sums, dw);
+    unpack_sums(shape, sums, (size_t)plan->sum_width, plan->depthwise, dw);
 }

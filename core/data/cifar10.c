@@ -36,8 +36,7 @@ static void close_cifar10(struct mqb_dataset *dataset)
     mqb_deallocate(state);
 }
 
-static mqb_status read_file(struct mqb_records *records, const char *path, size_t limit, struct mqb_sha256 *hash,
-                            struct mqb_error *error)
+static mqb_status read_file(struct mqb_records *records, const char *path, size_t limit, struct mqb_error *error)
 {
     void *data = NULL;
     size_t size = 0;
@@ -53,8 +52,7 @@ static mqb_status read_file(struct mqb_records *records, const char *path, size_
                         " not a CIFAR-10 binary file; fetch it again",
                         path, size, RECORD, num);
     }
-    mqb_sha256_update(hash, data, size);
-    status = mqb_records_add_block(records, data, num, error);
+    status = mqb_records_add_block(records, data, size, num, error);
     if (status != MQB_OK)
         return mqb_fail_prefix(error, status, "%s", path);
     for (size_t i = 0; i < num && (limit == 0 || records->num < limit); i++) {
@@ -69,13 +67,13 @@ static mqb_status read_file(struct mqb_records *records, const char *path, size_
 }
 
 static mqb_status read_split(struct mqb_dataset *dataset, enum mqb_split split, const struct mqb_paths *files,
-                             struct mqb_sha256 *hash, struct mqb_error *error)
+                             struct mqb_error *error)
 {
     struct mqb_records *records = &((struct cifar10 *)dataset->state)->split[split];
     size_t limit = dataset->limit[split];
     mqb_status status = MQB_OK;
     for (size_t i = 0; i < files->num && status == MQB_OK && (limit == 0 || records->num < limit); i++)
-        status = read_file(records, files->items[i], limit, hash, error);
+        status = read_file(records, files->items[i], limit, error);
     dataset->num[split] = records->num;
     dataset->labels[split] = records->labels;
     return status;
@@ -135,12 +133,11 @@ static mqb_status open_cifar10(struct mqb_dataset *dataset, const char *path, st
     dataset->channels = 3;
     dataset->height = dataset->width = SIZE;
     struct mqb_paths files[2] = {{0}, {0}};
-    struct mqb_sha256 hash;
-    mqb_sha256_init(&hash);
     mqb_status status = mqb_spec_is_list(path) ? name_files(path, files, error) : find_files(path, files, error);
     for (int split = 0; split < 2 && status == MQB_OK; split++)
-        status = read_split(dataset, split, &files[split], &hash, error);
-    mqb_sha256_hex(&hash, dataset->sha256);
+        status = read_split(dataset, split, &files[split], error);
+    if (status == MQB_OK)
+        status = mqb_records_sha256(((struct cifar10 *)dataset->state)->split, dataset->sha256, error);
     mqb_paths_deinit(&files[0]);
     mqb_paths_deinit(&files[1]);
     return status;

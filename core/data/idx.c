@@ -44,12 +44,12 @@ static mqb_status read_exactly(gzFile file, const char *path, void *out, size_t 
         int got = gzread(file, bytes + used, chunk);
         int code = Z_OK;
         const char *reason = gzerror(file, &code);
-        if (got < 0 || (code != Z_OK && code != Z_BUF_ERROR))
+        if (got < 0)
             return mqb_fail(error, MQB_ERR_FORMAT, "%s: the gzip data is damaged (%s) after %zu of %zu bytes of its %s; fetch it again",
                             path, code == Z_ERRNO ? strerror(errno) : reason, used, size, what);
-        if (got == 0 || code == Z_BUF_ERROR)
-            return mqb_fail(error, MQB_ERR_FORMAT, "%s: ends after %zu of %zu bytes of its %s; it is cut in the middle, fetch it again", path,
-                            used + (size_t)got, size, what);
+        if (got == 0)
+            return mqb_fail(error, MQB_ERR_FORMAT, "%s: ends after %zu of %zu bytes of its %s; it is cut in the middle, fetch it again",
+                            path, used, size, what);
         used += (size_t)got;
     }
     return MQB_OK;
@@ -148,7 +148,7 @@ static mqb_status add_images(struct mqb_dataset *dataset, struct mqb_records *re
     }
     uint8_t *data = images->data;
     images->data = NULL;
-    mqb_status status = mqb_records_add_block(records, data, num, error);
+    mqb_status status = mqb_records_add_block(records, data, images->size, num, error);
     if (status != MQB_OK)
         return mqb_fail_prefix(error, status, "%s", images_path);
     for (size_t i = 0; i < num && (limit == 0 || records->num < limit); i++) {
@@ -163,7 +163,7 @@ static mqb_status add_images(struct mqb_dataset *dataset, struct mqb_records *re
 }
 
 static mqb_status read_split(struct mqb_dataset *dataset, enum mqb_split split, const struct mqb_paths *images,
-                             const struct mqb_paths *labels, struct mqb_sha256 *hash, struct mqb_error *error)
+                             const struct mqb_paths *labels, struct mqb_error *error)
 {
     struct mqb_records *records = &((struct idx *)dataset->state)->split[split];
     size_t limit = dataset->limit[split];
@@ -176,11 +176,8 @@ static mqb_status read_split(struct mqb_dataset *dataset, enum mqb_split split, 
         status = read_file(images->items[i], MAGIC_IMAGES, &image_file, error);
         if (status == MQB_OK)
             status = read_file(labels->items[i], MAGIC_LABELS, &label_file, error);
-        if (status == MQB_OK) {
-            mqb_sha256_update(hash, image_file.data, image_file.size);
-            mqb_sha256_update(hash, label_file.data, label_file.size);
+        if (status == MQB_OK)
             status = add_images(dataset, records, images->items[i], &image_file, labels->items[i], &label_file, limit, error);
-        }
         mqb_deallocate(image_file.data);
         mqb_deallocate(label_file.data);
     }
@@ -279,13 +276,12 @@ static mqb_status open_idx(struct mqb_dataset *dataset, const char *path, struct
     dataset->num_classes = 10;
     dataset->channels = 1;
     struct mqb_paths files[2][2] = {{{0}, {0}}, {{0}, {0}}};
-    struct mqb_sha256 hash;
-    mqb_sha256_init(&hash);
     mqb_status status =
         mqb_spec_is_list(path) ? name_files(path, files, &dataset->num_classes, error) : find_files(path, files, error);
     for (int split = 0; split < 2 && status == MQB_OK; split++)
-        status = read_split(dataset, split, &files[split][0], &files[split][1], &hash, error);
-    mqb_sha256_hex(&hash, dataset->sha256);
+        status = read_split(dataset, split, &files[split][0], &files[split][1], error);
+    if (status == MQB_OK)
+        status = mqb_records_sha256(((struct idx *)dataset->state)->split, dataset->sha256, error);
     for (int i = 0; i < 4; i++)
         mqb_paths_deinit(&files[i / 2][i % 2]);
     return status;

@@ -48,6 +48,7 @@ mqb_status mqb_spec_number(const struct mqb_spec *spec, const char *key, uint64_
 
 struct mqb_records {
     void **blocks; /* contents of files, owned */
+    size_t *block_sizes;
     size_t num_blocks;
     const uint8_t **pixels; /* by index of the image: into a block */
     int32_t *labels;
@@ -55,7 +56,9 @@ struct mqb_records {
 };
 void mqb_records_deinit(struct mqb_records *records);
 /* Takes over `block` (also on failure) and makes room for `more` images behind records->num. */
-mqb_status mqb_records_add_block(struct mqb_records *records, void *block, size_t more, struct mqb_error *error);
+mqb_status mqb_records_add_block(struct mqb_records *records, void *block, size_t size, size_t more, struct mqb_error *error);
+/* Of both splits' labels and blocks; the blocks are hashed side by side by as many threads as there are CPUs. */
+mqb_status mqb_records_sha256(const struct mqb_records split[2], char hex[65], struct mqb_error *error);
 
 /* ---- label files (label_csv.c) ---- */
 

@@ -19,6 +19,7 @@ struct mqb_exec;
 
 struct mqb_exec_config {
     struct mqb_graph *graph;          /* not owned; parameters' data are read (and STATE written in training) at run time */
+    const struct mqb_host *host;      /* handed on to the compute provider */
     const struct mqb_compute *compute;
     struct mqb_pool *pool;
     int batch;                        /* largest batch */

@@ -114,7 +114,7 @@ static mqb_status create_nodes(struct mqb_exec *exec, struct mqb_error *error)
         exec->values[node->output].wants_gradient = wants;
         state->pointwise = is_pointwise(exec, node);
         state->context = (struct mqb_op_context){
-            .graph = graph, .node = node, .id = id, .compute = exec->config.compute, .pool = exec->config.pool,
+            .graph = graph, .node = node, .id = id, .host = exec->config.host, .compute = exec->config.compute, .pool = exec->config.pool,
             .max_images = exec->grain_images, .batch = exec->config.batch, .training = exec->config.training,
             .gradients = exec->config.gradients, .fixed = state->fixed,
         };

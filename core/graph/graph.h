@@ -70,6 +70,11 @@ void mqb_graph_destroy(struct mqb_graph *graph); /* NULL allowed */
 /* The calls of mqbench/graph.h; also used directly by the engine. */
 extern const struct mqb_graph_api mqb_graph_calls;
 
+/* The ends of a graph built by hand: one input, NCHW (or [N, F]) with MQB_BATCH first; one output. */
+mqb_status mqb_graph_add_input(struct mqb_graph *graph, const char *name, int32_t rank, const int64_t *dims, mqb_value_id *value,
+                               struct mqb_error *error);
+mqb_status mqb_graph_set_output(struct mqb_graph *graph, mqb_value_id value, struct mqb_error *error);
+
 mqb_value_id mqb_graph_find_value(const struct mqb_graph *graph, const char *name);
 int64_t mqb_value_size(const struct mqb_value *value); /* elements; of one image if batched */
 /* List attribute, or NULL. */

@@ -78,10 +78,13 @@ struct mqb_op {
     void (*backward)(const struct mqb_op_context *context, const struct mqb_op_grain *grain);
 
     /* Pointwise operators. The input that the chain runs through is index 0, or either one for Add. */
+    /* An operator with both forms (Mul) runs by blocks where its batched inputs have the output's shape, else by grains. For
+     * symmetric ones (Add, Mul) in[0] is the chain's value whichever input it is. */
     void (*forward_block)(const struct mqb_op_context *context, const struct mqb_op_block *block);
     void (*backward_block)(const struct mqb_op_context *context, const struct mqb_op_block *block);
 
     /* Batch-wide statistics before forward. reduce_size: doubles a grain contributes, 0 = none in this mode. */
+    /* reduce writes all of sums from the whole grain in in[0]; finish is called once a forward if reduce_size is not 0. */
     size_t (*reduce_size)(const struct mqb_op_context *context);
     void (*reduce)(const struct mqb_op_context *context, const struct mqb_op_grain *grain, double *sums);
     mqb_status (*finish)(struct mqb_op_context *context, const double *sums, struct mqb_error *error);
@@ -90,7 +93,9 @@ struct mqb_op {
      * written by backward_finish into dfixed (by input index; NULL: not wanted; to be added to). */
     size_t (*backward_reduce_size)(const struct mqb_op_context *context);
     void (*backward_reduce_block)(const struct mqb_op_context *context, const struct mqb_op_block *block);
-    bool backward_needs_finish; /* backward_block needs backward_finish's result: a barrier between the two */
+    bool backward_needs_finish; /* backward_block needs backward_finish's result: a barrier between the two. In training only:
+                                 * otherwise backward_block adds to sums itself and backward_finish comes last, as for operators
+                                 * without this flag. */
     void (*backward_finish)(struct mqb_op_context *context, const double *sums, float *const *dfixed);
 
     /* Operators without batched inputs: whole tensors, once. din is added to. */

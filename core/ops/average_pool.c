@@ -79,9 +79,9 @@ const struct mqb_op mqb_op_average_pool = {
     .name = "AveragePool",
     .min_inputs = 1,
     .max_inputs = 1,
-    .infer = mqb_pool_infer,
-    .create = mqb_pool_create,
-    .destroy = mqb_pool_window_destroy,
+    .infer = mqb_pooling_infer,
+    .create = mqb_pooling_create,
+    .destroy = mqb_pooling_destroy,
     .forward = average_pool_forward,
     .backward = average_pool_backward,
 };

@@ -14,7 +14,7 @@ static mqb_status channel_shuffle_infer(const struct mqb_graph *graph, const str
     if (group < 1 || x->dims[1] % group)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "attribute group = %" PRId64 " does not divide the %" PRId64 " channels of '%s'", group,
                                x->dims[1], x->name);
-    return mqb_infer_output(node, output, x->rank, x->dims, true, error);
+    return mqb_infer_output(output, x->rank, x->dims, true, error);
 }
 
 /* to[a][b] = from[b][a] in every pixel; from has `rows` rows of `columns`. */

@@ -24,7 +24,7 @@ static mqb_status concat_infer(const struct mqb_graph *graph, const struct mqb_n
                                    mqb_shape_text(first, text), x->name, mqb_shape_text(x, text_x));
         dims[1] += x->dims[1];
     }
-    return mqb_infer_output(node, output, first->rank, dims, true, error);
+    return mqb_infer_output(output, first->rank, dims, true, error);
 }
 
 static void concat_forward(const struct mqb_op_context *context, const struct mqb_op_grain *grain)

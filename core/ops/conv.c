@@ -45,7 +45,7 @@ static mqb_status conv_infer(const struct mqb_graph *graph, const struct mqb_nod
     if (dims[2] < 1 || dims[3] < 1)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "the kernel of weight '%s' %s is larger than the padded input '%s' %s", weight->name,
                                mqb_shape_text(weight, text), x->name, mqb_shape_text(x, text_x));
-    return mqb_infer_output(node, output, 4, dims, true, error);
+    return mqb_infer_output(output, 4, dims, true, error);
 }
 
 static mqb_status conv_create(struct mqb_op_context *context, size_t *scratch_size, struct mqb_error *error)

@@ -2,7 +2,6 @@
 #include "ops/ops.h"
 
 #include <mqbench/compute.h>
-#include <mqbench/plugin.h>
 
 #include <string.h>
 
@@ -60,13 +59,6 @@ void mqb_convolve_forward(const struct mqb_op_context *context, const struct mqb
                                    grain->scratch);
 }
 
-MQB_MULTIVERSION static void convolve_sum_rows(int64_t rows, int64_t channels, const float *dy, double *sum)
-{
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t k = 0; k < channels; k++)
-            sum[k] += (double)dy[i * channels + k];
-}
-
 void mqb_convolve_backward(const struct mqb_op_context *context, const struct mqb_op_grain *grain)
 {
     const struct convolve *conv = context->state;
@@ -80,7 +72,7 @@ void mqb_convolve_backward(const struct mqb_op_context *context, const struct mq
         struct mqb_extent y = mqb_output_extent(context);
         double *sum = (double *)(void *)((char *)grain->scratch + conv->scratch_size);
         memset(sum, 0, (size_t)y.c * sizeof(double));
-        convolve_sum_rows(grain->images * y.pixels, y.c, grain->dout, sum);
+        mqb_sum_rows(grain->images * y.pixels, y.c, grain->dout, sum);
         for (int64_t k = 0; k < y.c; k++)
             grain->din[2][k] = (float)sum[k];
     }

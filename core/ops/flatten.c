@@ -15,7 +15,7 @@ static mqb_status flatten_infer(const struct mqb_graph *graph, const struct mqb_
         return mqb_fail(error, MQB_ERR_ARGUMENT, "attribute axis = %" PRId64 ", expected 1 (the batch stays, the rest is flattened)", axis);
     struct mqb_extent extent = mqb_value_extent(x);
     int64_t dims[2] = {MQB_BATCH, extent.size};
-    return mqb_infer_output(node, output, 2, dims, true, error);
+    return mqb_infer_output(output, 2, dims, true, error);
 }
 
 static void flatten_forward(const struct mqb_op_context *context, const struct mqb_op_grain *grain)

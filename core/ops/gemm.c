@@ -29,7 +29,7 @@ static mqb_status gemm_infer(const struct mqb_graph *graph, const struct mqb_nod
     if (status)
         return status;
     int64_t dims[2] = {MQB_BATCH, weight->dims[0]};
-    return mqb_infer_output(node, output, 2, dims, true, error);
+    return mqb_infer_output(output, 2, dims, true, error);
 }
 
 static mqb_status gemm_create(struct mqb_op_context *context, size_t *scratch_size, struct mqb_error *error)

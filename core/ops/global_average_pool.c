@@ -13,7 +13,7 @@ static mqb_status global_average_pool_infer(const struct mqb_graph *graph, const
     if (status)
         return status;
     int64_t dims[4] = {MQB_BATCH, x->dims[1], 1, 1};
-    return mqb_infer_output(node, output, 4, dims, true, error);
+    return mqb_infer_output(output, 4, dims, true, error);
 }
 
 MQB_MULTIVERSION static void global_average_pool_image(struct mqb_extent x, const float *in, float *out)

@@ -93,7 +93,7 @@ bool mqb_value_same_shape(const struct mqb_value *a, const struct mqb_value *b)
     return true;
 }
 
-mqb_status mqb_infer_output(const struct mqb_node *node, struct mqb_value *output, int32_t rank, const int64_t *dims, bool batched,
+mqb_status mqb_infer_output(struct mqb_value *output, int32_t rank, const int64_t *dims, bool batched,
                             struct mqb_error *error)
 {
     int64_t size = 1;
@@ -122,5 +122,5 @@ mqb_status mqb_infer_same(const struct mqb_graph *graph, const struct mqb_node *
     mqb_status status = mqb_infer_batched(graph, node, 0, false, &x, error);
     if (status)
         return status;
-    return mqb_infer_output(node, output, x->rank, x->dims, true, error);
+    return mqb_infer_output(output, x->rank, x->dims, true, error);
 }

@@ -23,7 +23,7 @@ MQB_MULTIVERSION static void max_pool_image(const struct mqb_window *window, str
                     const float *v = in + (h * x.w + w) * x.c;
                     MQB_ELEMENTWISE
                     for (int64_t c = 0; c < x.c; c++)
-                        out[c] = (v[c] > out[c]) | (v[c] != v[c]) ? v[c] : out[c];
+                        out[c] = ((v[c] > out[c]) | (v[c] != v[c])) ? v[c] : out[c];
                 }
         }
 }
@@ -89,9 +89,9 @@ const struct mqb_op mqb_op_max_pool = {
     .name = "MaxPool",
     .min_inputs = 1,
     .max_inputs = 1,
-    .infer = mqb_pool_infer,
-    .create = mqb_pool_create,
-    .destroy = mqb_pool_window_destroy,
+    .infer = mqb_pooling_infer,
+    .create = mqb_pooling_create,
+    .destroy = mqb_pooling_destroy,
     .forward = max_pool_forward,
     .backward = max_pool_backward,
 };

@@ -20,7 +20,7 @@ static mqb_status mul_infer(const struct mqb_graph *graph, const struct mqb_node
         return mqb_fail(error, MQB_ERR_ARGUMENT,
                                "inputs '%s' %s and '%s' %s do not go together; expected equal shapes, or [N, C, 1, 1] as the second",
                                a->name, mqb_shape_text(a, text_a), b->name, mqb_shape_text(b, text_b));
-    return mqb_infer_output(node, output, a->rank, a->dims, true, error);
+    return mqb_infer_output(output, a->rank, a->dims, true, error);
 }
 
 MQB_MULTIVERSION static void mul_forward_same(int64_t size, const float *a, const float *b, float *y)

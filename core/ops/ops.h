@@ -38,7 +38,7 @@ mqb_status mqb_infer_vector(const struct mqb_graph *graph, const struct mqb_node
                             int64_t length, bool optional, struct mqb_error *error);
 bool mqb_value_same_shape(const struct mqb_value *a, const struct mqb_value *b);
 /* Sets the output and checks that its size is sane: every dim >= 1, at most 2^31 - 1 elements (of an image if batched). */
-mqb_status mqb_infer_output(const struct mqb_node *node, struct mqb_value *output, int32_t rank, const int64_t *dims, bool batched,
+mqb_status mqb_infer_output(struct mqb_value *output, int32_t rank, const int64_t *dims, bool batched,
                             struct mqb_error *error);
 /* The whole infer function of an operator that keeps the shape of its only batched input, 0. */
 mqb_status mqb_infer_same(const struct mqb_graph *graph, const struct mqb_node *node, struct mqb_value *output,
@@ -60,6 +60,11 @@ struct mqb_extent mqb_input_extent(const struct mqb_op_context *context, int32_t
 struct mqb_extent mqb_output_extent(const struct mqb_op_context *context);
 /* dst = src or dst += src */
 void mqb_copy_or_add(float *dst, const float *src, int64_t size, bool add);
+
+/* ---- row_sums.c: sum[c] += x[r][c], product[c] += x[r][c] y[r][c], rows in order ---- */
+
+void mqb_sum_rows_product(int64_t rows, int64_t channels, const float *x, const float *y, double *sum, double *product);
+void mqb_sum_rows(int64_t rows, int64_t channels, const float *x, double *sum);
 
 /* ---- window.c: the geometry that convolutions and poolings share ---- */
 
@@ -83,12 +88,12 @@ static inline void mqb_window_span(int64_t index, int64_t stride, int64_t pad, i
     *end = last > size ? size : last;
 }
 
-/* ---- pool.c: what MaxPool and AveragePool share; their state is a struct mqb_window ---- */
+/* ---- pooling.c: what MaxPool and AveragePool share; their state is a struct mqb_window ---- */
 
-mqb_status mqb_pool_infer(const struct mqb_graph *graph, const struct mqb_node *node, struct mqb_value *output,
+mqb_status mqb_pooling_infer(const struct mqb_graph *graph, const struct mqb_node *node, struct mqb_value *output,
                           struct mqb_error *error);
-mqb_status mqb_pool_create(struct mqb_op_context *context, size_t *scratch_size, struct mqb_error *error);
-void mqb_pool_window_destroy(struct mqb_op_context *context);
+mqb_status mqb_pooling_create(struct mqb_op_context *context, size_t *scratch_size, struct mqb_error *error);
+void mqb_pooling_destroy(struct mqb_op_context *context);
 
 /* ---- convolve.c: Conv and Gemm, both a plan of the compute provider ---- */
 

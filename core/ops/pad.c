@@ -28,7 +28,7 @@ static mqb_status pad_infer(const struct mqb_graph *graph, const struct mqb_node
         if (i > 0)
             dims[i] = x->dims[i] + begin + end;
     }
-    return mqb_infer_output(node, output, x->rank, dims, true, error);
+    return mqb_infer_output(output, x->rank, dims, true, error);
 }
 
 /* Index of input pixel i's first channel within the output image. */

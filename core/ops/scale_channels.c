@@ -15,7 +15,7 @@ static mqb_status scale_channels_infer(const struct mqb_graph *graph, const stru
     status = mqb_infer_vector(graph, node, 1, "scale", weight->dims[0], false, error);
     if (status)
         return status;
-    return mqb_infer_output(node, output, weight->rank, weight->dims, false, error);
+    return mqb_infer_output(output, weight->rank, weight->dims, false, error);
 }
 
 /* Pieces of whole channels. */

@@ -48,7 +48,7 @@ static mqb_status slice_infer(const struct mqb_graph *graph, const struct mqb_no
     if (status)
         return status;
     int64_t dims[4] = {MQB_BATCH, slice.count[2], slice.count[0], slice.count[1]};
-    return mqb_infer_output(node, output, x->rank, dims, true, error);
+    return mqb_infer_output(output, x->rank, dims, true, error);
 }
 
 static mqb_status slice_create(struct mqb_op_context *context, size_t *scratch_size, struct mqb_error *error)

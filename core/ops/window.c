@@ -6,7 +6,7 @@
 /* Larger numbers than these in a file are a mistake, and products of two of them stay far from overflow. */
 #define WINDOW_LIMIT (1 << 20)
 
-static mqb_status window_check(const struct mqb_node *node, const char *name, int64_t value, int64_t least, struct mqb_error *error)
+static mqb_status window_check(const char *name, int64_t value, int64_t least, struct mqb_error *error)
 {
     if (value < least || value > WINDOW_LIMIT)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "attribute '%s' contains %" PRId64 ", expected numbers from %" PRId64 " to %d", name, value,
@@ -37,7 +37,7 @@ mqb_status mqb_window_read(const struct mqb_node *node, int64_t r, int64_t s, st
         {"dilations", window->dilation_w, 1},
     };
     for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
-        mqb_status status = window_check(node, checks[i].name, checks[i].value, checks[i].least, error);
+        mqb_status status = window_check(checks[i].name, checks[i].value, checks[i].least, error);
         if (status)
             return status;
     }

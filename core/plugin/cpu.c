@@ -14,15 +14,37 @@ struct feature {
 };
 
 #if defined(__x86_64__) || defined(__i386__)
-/* The builtin takes a literal only, hence a function each. The list is what both gcc 12 and clang 14 know. */
-#define X86_FEATURES(X)                                                                                                        \
-    X(sse, "sse")                                                                                                              \
-    X(sse2, "sse2") X(sse3, "sse3") X(ssse3, "ssse3") X(sse41, "sse4.1") X(sse42, "sse4.2") X(popcnt, "popcnt") X(aes, "aes")  \
-        X(pclmul, "pclmul") X(avx, "avx") X(avx2, "avx2") X(fma, "fma") X(bmi, "bmi") X(bmi2, "bmi2") X(gfni, "gfni")          \
-            X(vpclmulqdq, "vpclmulqdq") X(avx512f, "avx512f") X(avx512cd, "avx512cd") X(avx512bw, "avx512bw")                  \
-                X(avx512dq, "avx512dq") X(avx512vl, "avx512vl") X(avx512ifma, "avx512ifma") X(avx512vbmi, "avx512vbmi")        \
-                    X(avx512vbmi2, "avx512vbmi2") X(avx512vnni, "avx512vnni") X(avx512bitalg, "avx512bitalg")                  \
-                        X(avx512vpopcntdq, "avx512vpopcntdq") X(avx512bf16, "avx512bf16")
+/* clang-format off: a row a feature. The builtin takes a literal only, hence a function each; both gcc 12 and clang 14 know these. */
+#define X86_FEATURES(X)                   \
+    X(sse, "sse")                         \
+    X(sse2, "sse2")                       \
+    X(sse3, "sse3")                       \
+    X(ssse3, "ssse3")                     \
+    X(sse41, "sse4.1")                    \
+    X(sse42, "sse4.2")                    \
+    X(popcnt, "popcnt")                   \
+    X(aes, "aes")                         \
+    X(pclmul, "pclmul")                   \
+    X(avx, "avx")                         \
+    X(avx2, "avx2")                       \
+    X(fma, "fma")                         \
+    X(bmi, "bmi")                         \
+    X(bmi2, "bmi2")                       \
+    X(gfni, "gfni")                       \
+    X(vpclmulqdq, "vpclmulqdq")           \
+    X(avx512f, "avx512f")                 \
+    X(avx512cd, "avx512cd")               \
+    X(avx512bw, "avx512bw")               \
+    X(avx512dq, "avx512dq")               \
+    X(avx512vl, "avx512vl")               \
+    X(avx512ifma, "avx512ifma")           \
+    X(avx512vbmi, "avx512vbmi")           \
+    X(avx512vbmi2, "avx512vbmi2")         \
+    X(avx512vnni, "avx512vnni")           \
+    X(avx512bitalg, "avx512bitalg")       \
+    X(avx512vpopcntdq, "avx512vpopcntdq") \
+    X(avx512bf16, "avx512bf16")
+/* clang-format on */
 #define DEFINE_TEST(id, name)                                                                                                  \
     static bool has_##id(void)                                                                                                 \
     {                                                                                                                          \

@@ -277,7 +277,17 @@ static mqb_status check_component(const struct subject *subject, const struct mq
     return MQB_OK;
 }
 
-static mqb_status check_entry(struct subject *subject, const struct mqb_plugin_entry *entry)
+/* From here on refusals tell the plugin's own name, if the entry can be read that far. */
+static void identify(struct subject *subject, const struct mqb_plugin_entry *entry)
+{
+    if (entry && entry->magic == MQB_PLUGIN_MAGIC && entry->abi_major == subject->host_major &&
+        entry->struct_size >= ENTRY_SIZE && entry->id && entry->version) {
+        subject->id = entry->id;
+        subject->version = entry->version;
+    }
+}
+
+static mqb_status check_entry(const struct subject *subject, const struct mqb_plugin_entry *entry)
 {
     static const char todo[] = "declare the entry with the macro MQB_PLUGIN";
     struct entry_prefix prefix;
@@ -290,8 +300,6 @@ static mqb_status check_entry(struct subject *subject, const struct mqb_plugin_e
         return refuse(subject, 4, "both as texts", todo, "the entry's %s is %s",
                       entry->id ? (entry->version ? "id" : "version") : "id", entry->id && entry->version ? "empty" : "NULL");
     }
-    subject->id = entry->id;
-    subject->version = entry->version;
     if (!entry->components || entry->num_components == 0 || entry->num_components > MAX_COMPONENTS ||
         entry->component_size < COMPONENT_SIZE || entry->component_size % sizeof(void *) != 0) {
         char wanted[96];
@@ -322,6 +330,7 @@ mqb_status mqb_library_open(const struct mqb_claim *claim, uint16_t host_major, 
                       "it does not open: %.220s", reason ? reason : "no reason given");
     }
     const struct mqb_plugin_entry *entry = dlsym(library->handle, MQB_PLUGIN_SYMBOL);
+    identify(&subject, entry);
     if (!mqb_float_mode_equal(before, after)) {
         mqb_float_mode_describe(before, after, found, sizeof(found));
         status = refuse(&subject, 8, "the floating-point mode as it was",

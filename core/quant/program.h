@@ -33,12 +33,12 @@ enum mqb_iop_kind {
 
 /* A row of accumulators to codes. Vector forms where the contract is a float or a double product with rounding to nearest;
  * everything else goes through mqb_requantize. Arrays have one entry a channel. */
-enum mqb_rescale_form { MQB_RESCALE_SCALAR = 0, MQB_RESCALE_F32 = 1, MQB_RESCALE_F64 = 2, MQB_RESCALE_Q31 = 3 };
+enum mqb_rescale_form { MQB_RESCALE_SCALAR = 0, MQB_RESCALE_F32 = 1, MQB_RESCALE_F64 = 2 };
 struct mqb_rescale {
     int32_t form; /* enum mqb_rescale_form */
     int32_t rounding;
     int32_t num_channels;
-    int32_t low, high, zero_point, offset;
+    int32_t low, high, offset;
     int32_t zero_before, zero_after; /* the zero point stands in one of them, 0 in the other */
     struct mqb_requantizer *scalar;
     float *m32, *bias32;
@@ -52,6 +52,8 @@ struct mqb_iconv {
     int32_t *bias;        /* [k] */
     /* Own kernels (plan == NULL): w_q - z_w as [k][r][s][c / groups], depthwise as [r][s][k]. */
     int16_t *weight;
+    int32_t *weight_zero;  /* z_w, [k] */
+    int32_t weight_offset; /* 128 for unsigned weight codes, which a provider gets as w_q - 128 */
     /* A provider's kernel gives raw = sum x * w8. A = raw + constant[k] + window_weight[k] * (sum of x in the window), mod 2^32. */
     const struct mqb_compute *compute;
     struct mqb_conv_plan *plan;
@@ -60,6 +62,11 @@ struct mqb_iconv {
     struct mqb_rescale rescale;
     /* The last layer without a point: logit = f(f(A) * logit_scale[k]) + logit_bias[k]. */
     float *logit_scale, *logit_bias;
+};
+
+struct mqb_imean {
+    int32_t count; /* what the sum is divided by */
+    struct mqb_requantizer requantizer;
 };
 
 struct mqb_irun {
@@ -73,13 +80,13 @@ struct mqb_iop {
     int32_t num_in;
     int32_t in[MQB_MAX_INPUTS];
     int32_t out; /* MQB_NONE: the logits */
-    struct mqb_iconv *conv;
+    struct mqb_iconv *conv; /* owned */
     /* TABLE: [256]; BINARY: [65536]; MAX_POOL, SHUFFLE: NULL or [256] applied to the result; MOVE: [num_in][256] or NULL. */
     uint8_t *table;
     struct mqb_window window;
-    bool count_pads;
-    struct mqb_requantizer *by_count; /* AVERAGE_POOL, integer rule: indexed by the number of elements in the window */
-    float *dequantized;               /* AVERAGE_POOL, float rule: [256] */
+    struct mqb_imean *means; /* AVERAGE_POOL: one for each size of window that occurs, */
+    int32_t num_means;
+    int32_t *mean_of;        /*   and which of them serves an output pixel */
     struct mqb_irun *runs;
     int32_t num_runs;
     uint8_t pad;
@@ -106,7 +113,6 @@ struct mqb_program {
 struct mqb_lowering {
     const struct mqb_deploy *deploy;
     const struct mqb_graph *graph;
-    const struct mqb_compute *compute;
     struct mqb_program *program;
     int32_t *tensor_of; /* by value; MQB_NONE: none */
     int32_t *consumers; /* by value: how many nodes read it */
@@ -135,14 +141,21 @@ mqb_status mqb_lower_op(struct mqb_lowering *lowering, const struct mqb_node *no
 void mqb_lower_bounds(const struct mqb_program *program, const struct mqb_itensor *tensor, const struct mqb_target *target,
                       int32_t *low, int32_t *high);
 
-mqb_status mqb_lower_conv(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);      /* lower_conv.c */
+/* lower_conv.c. provider: hands a layer to the compute provider's integer kernels if it has one for the shape. */
+mqb_status mqb_lower_conv(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);
+mqb_status mqb_lower_provider(struct mqb_iconv *conv, const struct mqb_compute *compute, int32_t max_images, struct mqb_error *error);
+void mqb_lower_conv_destroy(struct mqb_iconv *conv);
 mqb_status mqb_lower_table(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);     /* lower_table.c */
 mqb_status mqb_lower_binary(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);
-/* table[256]: codes of `from` to codes of `to` within [low, high]; NULL-able result: *table stays NULL if it would be the identity. */
+/* table[256]: codes of `from` to codes of `to` within [low, high]; *identity: it changes no code that
+ * can occur. */
 mqb_status mqb_lower_rescale_table(const struct mqb_program *program, const struct mqb_node *node, const struct mqb_itensor *from,
                                    const struct mqb_itensor *to, int32_t low, int32_t high, uint8_t table[256], bool *identity,
                                    struct mqb_error *error);
 mqb_status mqb_lower_pool(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);      /* lower_pool.c */
+/* op->table from each input's parameters to the output's, or NULL where they are the same. */
+mqb_status mqb_lower_own_params(const struct mqb_program *program, const struct mqb_node *node, struct mqb_iop *op,
+                                struct mqb_error *error);
 mqb_status mqb_lower_move(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);      /* lower_move.c */
 
 /* iexec_rescale.c */

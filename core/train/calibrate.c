@@ -49,7 +49,7 @@ mqb_status mqb_calibrate(struct mqb_graph *graph, struct mqb_points *points, con
             keep[num_keep++] = graph->nodes[points->points[i]->node].inputs[0];
     mqb_points_set_mode(points, MQB_POINT_OFF);
     struct mqb_exec_config config = {
-        .graph = graph, .compute = compute, .pool = pool, .batch = batch, .keep = keep, .num_keep = num_keep,
+        .graph = graph, .host = mqb_host_table(), .compute = compute, .pool = pool, .batch = batch, .keep = keep, .num_keep = num_keep,
     };
     double start = mqb_seconds();
     mqb_status status = mqb_exec_create(&config, &exec, error);

@@ -26,7 +26,7 @@ static mqb_status start(struct training *training, struct mqb_error *error)
         .augment = {recipe->flip, recipe->crop_padding, recipe->resized_crop}, .shuffle = true, .drop_last = true, .seed = config->seed,
     };
     struct mqb_exec_config exec = {
-        .graph = config->graph, .compute = config->compute, .pool = config->pool, .batch = recipe->batch, .training = true,
+        .graph = config->graph, .host = mqb_host_table(), .compute = config->compute, .pool = config->pool, .batch = recipe->batch, .training = true,
         .gradients = true,
     };
     mqb_status status = mqb_loader_create(config->dataset, &loader, &training->loader, error);

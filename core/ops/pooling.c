@@ -1,7 +1,7 @@
-/* pool.c - what MaxPool and AveragePool share: their window. */
+/* pooling.c - what MaxPool and AveragePool share: their window. */
 #include "ops/ops.h"
 
-static mqb_status pool_window(const struct mqb_node *node, struct mqb_window *window, struct mqb_error *error)
+static mqb_status pooling_window(const struct mqb_node *node, struct mqb_window *window, struct mqb_error *error)
 {
     mqb_status status = mqb_window_read(node, mqb_attr_li(node, "kernel_shape", 0, 0), mqb_attr_li(node, "kernel_shape", 1, 0),
                                         window, error);
@@ -18,7 +18,7 @@ static mqb_status pool_window(const struct mqb_node *node, struct mqb_window *wi
     return MQB_OK;
 }
 
-mqb_status mqb_pool_infer(const struct mqb_graph *graph, const struct mqb_node *node, struct mqb_value *output,
+mqb_status mqb_pooling_infer(const struct mqb_graph *graph, const struct mqb_node *node, struct mqb_value *output,
                           struct mqb_error *error)
 {
     const struct mqb_value *x;
@@ -26,7 +26,7 @@ mqb_status mqb_pool_infer(const struct mqb_graph *graph, const struct mqb_node *
     struct mqb_window window;
     mqb_status status = mqb_infer_batched(graph, node, 0, true, &x, error);
     if (!status)
-        status = pool_window(node, &window, error);
+        status = pooling_window(node, &window, error);
     if (status)
         return status;
     int64_t dims[4] = {MQB_BATCH, x->dims[1], 0, 0};
@@ -34,20 +34,20 @@ mqb_status mqb_pool_infer(const struct mqb_graph *graph, const struct mqb_node *
     if (dims[2] < 1 || dims[3] < 1)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "its window of %d x %d is larger than the padded input '%s' %s", (int)window.r,
                                (int)window.s, x->name, mqb_shape_text(x, text));
-    return mqb_infer_output(node, output, 4, dims, true, error);
+    return mqb_infer_output(output, 4, dims, true, error);
 }
 
-mqb_status mqb_pool_create(struct mqb_op_context *context, size_t *scratch_size, struct mqb_error *error)
+mqb_status mqb_pooling_create(struct mqb_op_context *context, size_t *scratch_size, struct mqb_error *error)
 {
     struct mqb_window *window = mqb_allocate(sizeof(*window));
     (void)scratch_size;
     if (!window)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for its window");
     context->state = window;
-    return pool_window(context->node, window, error);
+    return pooling_window(context->node, window, error);
 }
 
-void mqb_pool_window_destroy(struct mqb_op_context *context)
+void mqb_pooling_destroy(struct mqb_op_context *context)
 {
     mqb_deallocate(context->state);
     context->state = NULL;

@@ -1,0 +1,223 @@
+/*
+ * pack.h - weights from ONNX order to the order in which the kernels read them, and the gradient back.
+ *
+ * Packed: [class][group][block of one or two vectors of output channels][tap][run][block]. A block that is not full is
+ * filled up with zeros. Depthwise: [class][tap][channels, rounded up to a vector].
+ * T = R * S positions; a group of the weight tensor is a matrix of K / groups rows with (c, t) along a row.
+ */
+
+static inline int32_t block_vectors(int32_t left)
+{
+    return left <= VEC_LANES ? 1 : 2;
+}
+
+static void pack_depthwise(const struct native_pass *pass, const struct native_class *class, size_t taps, const float *weight,
+                           float *target)
+{
+    const size_t width = native_round_up((size_t)pass->out_c, VEC_LANES);
+
+    for (int32_t t = 0; t < class->num_taps; t++) {
+        for (size_t c = 0; c < width; c++) {
+            *target++ = c < (size_t)pass->out_c ? weight[c * taps + (size_t)class->tap_index[t]] : 0.0f;
+        }
+    }
+}
+
+/* A group for the forward pass: rows k become lanes, the columns (c, t) go to row (t, c). Holds for fused passes as well. */
+static float *pack_forward_group(const struct native_pass *pass, int32_t taps, const float *weight, float *target)
+{
+    const int32_t channels = pass->group_in, columns = channels * taps;
+
+    for (int32_t k = 0; k < pass->group_out;) {
+        const int32_t vectors = block_vectors(pass->group_out - k), block = vectors * VEC_LANES;
+
+        for (int32_t v = 0; v < vectors; v++) {
+            const float *source = weight + (size_t)(k + v * VEC_LANES) * (size_t)columns;
+            const int32_t num_rows = native_min(pass->group_out - k - v * VEC_LANES, VEC_LANES);
+            int32_t c = 0, t = 0;
+
+            for (int32_t column = 0; column < columns; column += VEC_LANES) {
+                const int32_t part = native_min(columns - column, VEC_LANES);
+                vec rows[VEC_LANES];
+
+                KERNEL_UNROLL
+                for (int32_t i = 0; i < VEC_LANES; i++) {
+                    rows[i] = i < num_rows ? vec_load_part(source + (size_t)i * (size_t)columns + column, part) : vec_zero();
+                }
+                vec_transpose(rows);
+                for (int32_t i = 0; i < part; i++) {
+                    vec_store(target + ((size_t)t * (size_t)channels + (size_t)c) * (size_t)block + v * VEC_LANES, rows[i]);
+                    if (++t == taps) {
+                        t = 0;
+                        c++;
+                    }
+                }
+            }
+        }
+        target += (size_t)columns * (size_t)block;
+        k += block;
+    }
+    return target;
+}
+
+/* A group and class for backward-data: for each k, rows c become lanes; of the columns t the class has some. */
+static float *pack_backward_group(const struct native_pass *pass, const struct native_class *class, int32_t taps,
+                                  const float *weight, float *target)
+{
+    const int32_t channels = pass->group_out, run = pass->run;
+
+    for (int32_t c = 0; c < channels;) {
+        const int32_t vectors = block_vectors(channels - c), block = vectors * VEC_LANES;
+
+        for (int32_t k = 0; k < run; k++) {
+            for (int32_t v = 0; v < vectors; v++) {
+                const int32_t begin = c + v * VEC_LANES, num_rows = native_min(channels - begin, VEC_LANES);
+                const float *source = weight + ((size_t)k * (size_t)channels + (size_t)begin) * (size_t)taps;
+                float *place = target + (size_t)k * (size_t)block + v * VEC_LANES;
+                const size_t step = (size_t)run * (size_t)block;
+
+                if (taps == 1) {
+                    if (class->num_taps == 1) {
+                        vec_store(place, vec_load_part(source, num_rows));
+                    }
+                    continue;
+                }
+                for (int32_t t = 0; t < class->num_taps;) { /* positions rise: take those within one vector at a time */
+                    const int32_t first = class->tap_index[t], part = native_min(taps - first, VEC_LANES);
+                    vec rows[VEC_LANES];
+
+                    KERNEL_UNROLL
+                    for (int32_t i = 0; i < VEC_LANES; i++) {
+                        rows[i] = i < num_rows ? vec_load_part(source + (size_t)i * (size_t)taps + first, part) : vec_zero();
+                    }
+                    vec_transpose(rows);
+                    for (; t < class->num_taps && class->tap_index[t] < first + part; t++) {
+                        vec_store(place + (size_t)t * step, rows[class->tap_index[t] - first]);
+                    }
+                }
+            }
+        }
+        target += (size_t)class->num_taps * (size_t)run * (size_t)block;
+        c += block;
+    }
+    return target;
+}
+
+static void pack_float(const struct native_pass *pass, const struct mqb_conv_shape *shape, const float *weight, int32_t transposed,
+                       void *packed)
+{
+    const int32_t taps = shape->r * shape->s;
+    const size_t group_size = (size_t)(shape->k / shape->groups) * (size_t)(shape->c / shape->groups) * (size_t)taps;
+
+    for (int32_t i = 0; i < pass->num_classes; i++) {
+        const struct native_class *class = &pass->classes[i];
+        float *target = (float *)packed + class->weight_offset / sizeof(float);
+
+        if (pass->depthwise) {
+            pack_depthwise(pass, class, (size_t)taps, weight, target);
+            continue;
+        }
+        for (int32_t g = 0; g < pass->groups; g++) {
+            const float *source = weight + (size_t)g * group_size;
+
+            target = transposed ? pack_backward_group(pass, class, taps, source, target)
+                                : pack_forward_group(pass, taps, source, target);
+        }
+    }
+}
+
+/* Depthwise: one 16-bit weight a lane of 32 bits. Else quads of channels (fused: of (s, c)), four bytes a lane. */
+static void pack_integer(const struct native_pass *pass, const struct mqb_conv_shape *shape, const int8_t *weight, void *packed)
+{
+    const struct native_class *class = pass->classes;
+    const int32_t taps = shape->r * shape->s, channels = pass->group_in;
+    const int32_t values = pass->fused ? shape->s * channels : channels;
+
+    if (pass->depthwise) {
+        const size_t width = native_round_up((size_t)pass->out_c, VEC_LANES);
+        int32_t *target = packed;
+
+        for (int32_t t = 0; t < taps; t++) {
+            for (size_t c = 0; c < width; c++) {
+                *target++ = c < (size_t)pass->out_c ? weight[c * (size_t)taps + (size_t)t] : 0;
+            }
+        }
+        return;
+    }
+    const size_t vector = VEC_LANES * IVEC_QUAD_SIZE;
+    uint8_t *target = packed;
+    for (int32_t g = 0; g < pass->groups; g++) {
+        for (int32_t k = 0; k < pass->group_out;) {
+            const int32_t vectors = block_vectors(pass->group_out - k);
+            const size_t block = (size_t)vectors * vector;
+
+            for (int32_t lane = 0; lane < vectors * VEC_LANES; lane++) {
+                const int32_t used = k + lane < pass->group_out;
+                const int8_t *source =
+                    weight + ((size_t)g * (size_t)pass->group_out + (size_t)(k + lane)) * (size_t)channels * (size_t)taps;
+                uint8_t *column = target + (size_t)(lane / VEC_LANES) * vector;
+
+                for (int32_t t = 0; t < class->num_taps; t++) {
+                    for (int32_t u = 0; u < pass->run; u++) {
+                        int8_t four[4] = { 0, 0, 0, 0 };
+
+                        for (int32_t j = 0; used && j < 4 && u * 4 + j < values; j++) {
+                            const int32_t value = u * 4 + j;
+                            const int32_t c = pass->fused ? value % channels : value;
+                            const int32_t tap = class->tap_index[t] + (pass->fused ? value / channels : 0);
+
+                            four[j] = source[(size_t)c * (size_t)taps + (size_t)tap];
+                        }
+                        iweight_pack(column + ((size_t)t * (size_t)pass->run + (size_t)u) * block, lane % VEC_LANES, four);
+                    }
+                }
+            }
+            target += (size_t)class->num_taps * (size_t)pass->run * block;
+            k += vectors * VEC_LANES;
+        }
+    }
+}
+
+/* The weight gradient, from [group][t][c][width] to ONNX order. */
+static void unpack_sums(const struct mqb_conv_shape *shape, const float *sums, size_t width, int32_t depthwise, float *dw)
+{
+    const int32_t taps = shape->r * shape->s;
+
+    if (depthwise) {
+        for (int32_t c = 0; c < shape->c; c++) {
+            for (int32_t t = 0; t < taps; t++) {
+                *dw++ = sums[(size_t)t * width + (size_t)c];
+            }
+        }
+        return;
+    }
+    const int32_t channels = shape->c / shape->groups, group_out = shape->k / shape->groups, columns = channels * taps;
+    for (int32_t g = 0; g < shape->groups; g++) {
+        for (int32_t k = 0; k < group_out; k += VEC_LANES) {
+            const int32_t used = native_min(group_out - k, VEC_LANES);
+            int32_t c = 0, t = 0;
+
+            for (int32_t column = 0; column < columns; column += VEC_LANES) {
+                const int32_t part = native_min(columns - column, VEC_LANES);
+                vec rows[VEC_LANES];
+
+                for (int32_t i = 0; i < VEC_LANES; i++) {
+                    rows[i] = vec_zero();
+                    if (i < part) {
+                        rows[i] = vec_load(sums + ((size_t)t * (size_t)channels + (size_t)c) * width + k);
+                        if (++t == taps) {
+                            t = 0;
+                            c++;
+                        }
+                    }
+                }
+                vec_transpose(rows);
+                for (int32_t i = 0; i < used; i++) {
+                    vec_store_part(dw + (size_t)(k + i) * (size_t)columns + column, rows[i], part);
+                }
+            }
+        }
+        sums += (size_t)columns * width;
+        dw += (size_t)group_out * (size_t)columns;
+    }
+}

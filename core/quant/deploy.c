@@ -1,0 +1,262 @@
+/*
+ * deploy.c - from the trained graph to the float deployment graph: folded and quantized weights become numbers, batch
+ * normalization goes into the layer before it, quantization points become frozen parameters.
+ *
+ * Weights of the result are the grid values s (q - z), so that running it in float is the trained network without the
+ * quantization of activations.
+ */
+#include "quant/deploy.h"
+
+#include <math.h>
+#include <string.h>
+
+const float *mqb_deploy_numbers(const struct mqb_deployment *deployment, mqb_value_id value)
+{
+    if (value == MQB_NONE)
+        return NULL;
+    if (deployment->graph->values[value].data)
+        return deployment->graph->values[value].data;
+    return value < deployment->num_fixed ? deployment->fixed[value] : NULL;
+}
+
+struct mqb_frozen *mqb_deploy_frozen(struct mqb_deployment *deployment, mqb_value_id value)
+{
+    for (int i = 0; i < deployment->deploy->num_frozen; i++)
+        if (deployment->deploy->frozen[i].value == value)
+            return &deployment->deploy->frozen[i];
+    return NULL;
+}
+
+const struct mqb_frozen *mqb_deploy_find(const struct mqb_deploy *deploy, mqb_value_id value)
+{
+    for (int i = 0; i < deploy->num_frozen; i++)
+        if (deploy->frozen[i].value == value)
+            return &deploy->frozen[i];
+    return NULL;
+}
+
+int32_t mqb_deploy_readers(const struct mqb_graph *graph, mqb_value_id value)
+{
+    int32_t count = 0;
+    for (int32_t i = 0; i < graph->num_ordered; i++) {
+        const struct mqb_node *node = &graph->nodes[graph->order[i]];
+        for (int32_t j = 0; j < node->num_inputs; j++)
+            count += node->inputs[j] == value;
+    }
+    return count;
+}
+
+static bool is_op(const struct mqb_node *node, const char *op)
+{
+    return strcmp(node->op->name, op) == 0;
+}
+
+/* ---- unbatched chains ---- */
+
+/* gamma / sqrt(var + epsilon) in float32, in the order of the BatchScale operator. */
+static mqb_status evaluate_batch_scale(const struct mqb_node *node, int64_t size, const float *gamma, const float *var, float *out,
+                                       struct mqb_error *error)
+{
+    float epsilon = (float)mqb_attr_f(node, "epsilon", 1e-5);
+    for (int64_t c = 0; c < size; c++) {
+        out[c] = gamma[c] / sqrtf(var[c] + epsilon);
+        if (!isfinite(out[c]))
+            return mqb_fail(error, MQB_ERR_NUMERIC, "node '%s' (BatchScale): gamma / sqrt(variance + epsilon) is %g in channel %d", node->name,
+                            (double)out[c], (int)c);
+    }
+    return MQB_OK;
+}
+
+static void evaluate_scale_channels(int64_t channels, int64_t size, const float *weight, const float *scale, float *out)
+{
+    for (int64_t k = 0; k < channels; k++)
+        for (int64_t i = k * size; i < (k + 1) * size; i++)
+            out[i] = weight[i] * scale[k];
+}
+
+static mqb_status evaluate_node(struct mqb_deployment *deployment, const struct mqb_node *node, struct mqb_error *error)
+{
+    const struct mqb_value *output = &deployment->graph->values[node->output];
+    int64_t size = mqb_value_size(output);
+    const float *a = mqb_deploy_numbers(deployment, node->inputs[0]);
+    const float *b = node->num_inputs > 1 ? mqb_deploy_numbers(deployment, node->inputs[1]) : NULL;
+    float *out = mqb_allocate_array((size_t)size, sizeof(float));
+    if (!out)
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for '%s'", output->name);
+    deployment->fixed[node->output] = out;
+    if (is_op(node, "BatchScale") && a && b)
+        return evaluate_batch_scale(node, size, a, b, out, error);
+    if (is_op(node, "ScaleChannels") && a && b) {
+        evaluate_scale_channels(output->dims[0], size / output->dims[0], a, b, out);
+        return MQB_OK;
+    }
+    if (is_op(node, "FakeQuantize") && a)
+        return mqb_deploy_freeze(deployment, node, node->output, a, out, error);
+    return mqb_fail(error, MQB_ERR_UNSUPPORTED, "node '%s' (%s) computes parameter '%s', which deployment can only do for BatchScale, "
+                    "ScaleChannels and FakeQuantize", node->name, node->op->name, output->name);
+}
+
+static mqb_status evaluate_unbatched(struct mqb_deployment *deployment, struct mqb_error *error)
+{
+    const struct mqb_graph *graph = deployment->graph;
+    mqb_status status = MQB_OK;
+    for (int32_t i = 0; i < graph->num_ordered && status == MQB_OK; i++) {
+        const struct mqb_node *node = &graph->nodes[graph->order[i]];
+        if (!graph->values[node->output].batched)
+            status = evaluate_node(deployment, node, error);
+    }
+    return status;
+}
+
+/* The parameter that a chain of folding and quantization starts from, if nothing else reads along the chain; else MQB_NONE. */
+static mqb_value_id chain_source(const struct mqb_graph *graph, mqb_value_id value)
+{
+    while (graph->values[value].kind == MQB_VALUE_RESULT) {
+        const struct mqb_node *node = &graph->nodes[graph->values[value].producer];
+        if (!is_op(node, "FakeQuantize") && !is_op(node, "ScaleChannels"))
+            return MQB_NONE;
+        value = node->inputs[0];
+        if (mqb_deploy_readers(graph, value) != 1)
+            return MQB_NONE;
+    }
+    return value;
+}
+
+/* Puts the numbers of an unbatched result where its source parameter was (the name stays), or into a new parameter. */
+static mqb_status make_parameter(struct mqb_deployment *deployment, mqb_value_id value, struct mqb_error *error)
+{
+    struct mqb_graph *graph = deployment->graph;
+    const float *numbers = deployment->fixed[value];
+    size_t size = (size_t)mqb_value_size(&graph->values[value]) * sizeof(float);
+    mqb_value_id target = chain_source(graph, value);
+    mqb_status status = MQB_OK;
+    if (target != MQB_NONE) {
+        memcpy(graph->values[target].data, numbers, size);
+        status = mqb_graph_calls.replace_uses(graph, value, target, MQB_NONE, error);
+    } else {
+        const struct mqb_value v = graph->values[value]; /* a copy: adding a value may move the others */
+        status = mqb_graph_calls.add_value(graph, MQB_VALUE_PARAM, v.name, v.rank, v.dims, numbers, &target, error);
+        if (status == MQB_OK)
+            status = mqb_graph_calls.replace_uses(graph, value, target, MQB_NONE, error);
+    }
+    struct mqb_frozen *frozen = mqb_deploy_frozen(deployment, value);
+    if (status == MQB_OK && frozen) {
+        frozen->value = target;
+        mqb_deallocate(frozen->name);
+        frozen->name = mqb_strdup(graph->values[target].name);
+        if (!frozen->name)
+            status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for the name of a weight");
+    }
+    return status;
+}
+
+/* The divisor of a batch normalization is an unbatched result as well; the merge makes it disappear. */
+static bool is_divisor(const struct mqb_node *node, int32_t input)
+{
+    return is_op(node, "BatchNormalization") && input == 5;
+}
+
+static mqb_status make_parameters(struct mqb_deployment *deployment, struct mqb_error *error)
+{
+    struct mqb_graph *graph = deployment->graph;
+    for (int32_t i = 0; i < graph->num_ordered; i++) {
+        mqb_node_id id = graph->order[i];
+        if (!graph->values[graph->nodes[id].output].batched)
+            continue;
+        for (int32_t j = 0; j < graph->nodes[id].num_inputs; j++) {
+            mqb_value_id value = graph->nodes[id].inputs[j];
+            if (value == MQB_NONE || value >= deployment->num_fixed || !deployment->fixed[value] ||
+                is_divisor(&graph->nodes[id], j))
+                continue;
+            int32_t before = graph->num_ordered;
+            mqb_status status = make_parameter(deployment, value, error);
+            if (status != MQB_OK)
+                return status;
+            if (graph->num_ordered != before || graph->order[i] != id)
+                i = -1; /* the order changed: start over; what is done is not found again */
+            if (i < 0)
+                break;
+        }
+    }
+    return MQB_OK;
+}
+
+/* ---- activations ---- */
+
+static mqb_status freeze_activations(struct mqb_deployment *deployment, struct mqb_error *error)
+{
+    struct mqb_graph *graph = deployment->graph;
+    for (int32_t i = 0; i < graph->num_ordered; i++) {
+        mqb_node_id id = graph->order[i];
+        const struct mqb_node *node = &graph->nodes[id];
+        if (!is_op(node, "FakeQuantize") || !graph->values[node->output].batched)
+            continue;
+        mqb_value_id x = node->inputs[0], y = node->output;
+        mqb_status status = mqb_deploy_freeze(deployment, node, x, NULL, NULL, error);
+        if (status == MQB_OK)
+            status = mqb_graph_calls.replace_uses(graph, y, x, MQB_NONE, error);
+        if (status == MQB_OK)
+            status = mqb_graph_calls.remove_node(graph, id, error);
+        if (status != MQB_OK)
+            return status;
+        i = -1; /* the order is a new one */
+    }
+    return MQB_OK;
+}
+
+/* ---- create ---- */
+
+mqb_status mqb_deploy_create(const struct mqb_graph *trained, const struct mqb_points *points, struct mqb_deploy **deploy,
+                             struct mqb_error *error)
+{
+    *deploy = NULL;
+    struct mqb_deploy *d = mqb_allocate(sizeof(*d));
+    if (!d)
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for a deployment");
+    struct mqb_deployment deployment = {.deploy = d, .points = points, .num_fixed = trained->num_values};
+    mqb_status status = mqb_graph_clone(trained, &d->graph, error);
+    if (status != MQB_OK)
+        goto out;
+    deployment.graph = d->graph;
+    deployment.fixed = mqb_allocate_array((size_t)trained->num_values, sizeof(*deployment.fixed));
+    if (!deployment.fixed) {
+        status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for a deployment");
+        goto out;
+    }
+    status = evaluate_unbatched(&deployment, error);
+    if (status == MQB_OK)
+        status = make_parameters(&deployment, error);
+    if (status == MQB_OK)
+        status = mqb_deploy_merge(&deployment, error);
+    if (status == MQB_OK)
+        status = freeze_activations(&deployment, error);
+    if (status == MQB_OK) {
+        mqb_graph_sweep(d->graph);
+        status = mqb_graph_infer(d->graph, error);
+    }
+
+out:
+    for (int32_t i = 0; deployment.fixed && i < deployment.num_fixed; i++)
+        mqb_deallocate(deployment.fixed[i]);
+    mqb_deallocate(deployment.fixed);
+    if (status != MQB_OK)
+        mqb_deploy_destroy(d);
+    else
+        *deploy = d;
+    return status;
+}
+
+void mqb_deploy_destroy(struct mqb_deploy *deploy)
+{
+    if (!deploy)
+        return;
+    for (int i = 0; i < deploy->num_frozen; i++) {
+        mqb_deallocate(deploy->frozen[i].name);
+        mqb_deallocate(deploy->frozen[i].scale);
+        mqb_deallocate(deploy->frozen[i].zero_point);
+        mqb_deallocate(deploy->frozen[i].codes);
+    }
+    mqb_deallocate(deploy->frozen);
+    mqb_graph_destroy(deploy->graph);
+    mqb_deallocate(deploy);
+}

@@ -1,0 +1,227 @@
+/*
+ * iexec_conv.c - integer convolution: the own kernels, and a provider's raw sums made exact.
+ *
+ * Own kernels gather the window of an output pixel as 16-bit differences x - z (padding is 0 then) and multiply by w_q - z_w.
+ * The lowering has proved that no sum of absolute values reaches 2^31, so plain int32 additions are safe in any order.
+ * A provider's path runs modulo 2^32, where intermediate sums may wrap, and ends at the same integer.
+ * K x (C / groups) x R x S weights, H x W input, P x Q output.
+ */
+#include "quant/program.h"
+
+#include <mqbench/plugin.h>
+
+#include <string.h>
+
+#define ALIGN 64
+#define CHUNK 2048 /* accumulators that are corrected and requantized while they are in the first-level cache */
+
+static size_t align_up(size_t size)
+{
+    return (size + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static size_t output_pixels(const struct mqb_conv_shape *shape)
+{
+    return (size_t)shape->p * (size_t)shape->q;
+}
+
+size_t mqb_iconv_accumulators_size(const struct mqb_iconv *conv, int32_t group)
+{
+    size_t pixels = conv->plan ? output_pixels(&conv->shape) * (size_t)group : 1;
+    return align_up(pixels * (size_t)conv->shape.k * sizeof(int32_t));
+}
+
+static size_t sums_size(const struct mqb_conv_shape *shape)
+{
+    return align_up((size_t)shape->h * (size_t)shape->w * (size_t)shape->groups * sizeof(uint32_t));
+}
+
+size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv, int32_t group)
+{
+    const struct mqb_conv_shape *shape = &conv->shape;
+    (void)group;
+    if (!conv->plan)
+        return align_up((size_t)shape->c * (size_t)shape->r * (size_t)shape->s * sizeof(int16_t));
+    return align_up(conv->compute->iconv_scratch_size(conv->plan)) + (conv->window_weight ? sums_size(shape) : 0);
+}
+
+/* Accumulators of whole pixels to codes, or to logits if the layer is the last. */
+static void finish_pixels(const struct mqb_iconv *conv, const int32_t *accumulators, int64_t num_pixels, uint8_t *codes, float *logits)
+{
+    int32_t k_count = conv->shape.k;
+    if (codes) {
+        mqb_rescale_run(&conv->rescale, accumulators, num_pixels, codes);
+        return;
+    }
+    for (int64_t i = 0; i < num_pixels; i++)
+        for (int32_t k = 0; k < k_count; k++)
+            logits[i * k_count + k] = (float)accumulators[i * k_count + k] * conv->logit_scale[k] + conv->logit_bias[k];
+}
+
+/* ---- own kernels ---- */
+
+/* patch[g][r][s][c]: the window of output pixel (p, q), less the zero point. */
+static void gather(const struct mqb_conv_shape *shape, int32_t zero, const uint8_t *x, int32_t p, int32_t q, int16_t *patch)
+{
+    int32_t group_c = shape->c / shape->groups, taps = shape->r * shape->s;
+    for (int32_t r = 0; r < shape->r; r++)
+        for (int32_t s = 0; s < shape->s; s++) {
+            int32_t h = p * shape->stride_h - shape->pad_top + r * shape->dilation_h;
+            int32_t w = q * shape->stride_w - shape->pad_left + s * shape->dilation_w;
+            bool inside = h >= 0 && h < shape->h && w >= 0 && w < shape->w;
+            const uint8_t *pixel = inside ? x + ((int64_t)h * shape->w + w) * shape->c : NULL;
+            for (int32_t g = 0; g < shape->groups; g++) {
+                int16_t *to = patch + ((int64_t)g * taps + r * shape->s + s) * group_c;
+                for (int32_t c = 0; c < group_c; c++)
+                    to[c] = pixel ? (int16_t)(pixel[g * group_c + c] - zero) : (int16_t)0;
+            }
+        }
+}
+
+MQB_MULTIVERSION static int32_t dot(int64_t size, const int16_t *restrict a, const int16_t *restrict b)
+{
+    int32_t sum = 0;
+    int64_t i = 0;
+    for (; i + 32 <= size; i += 32) {
+        int32_t part = 0;
+        for (int j = 0; j < 32; j++)
+            part += (int32_t)a[i + j] * b[i + j];
+        sum += part;
+    }
+    for (; i < size; i++)
+        sum += (int32_t)a[i] * b[i];
+    return sum;
+}
+
+static void convolve_pixel(const struct mqb_iconv *conv, const uint8_t *x, int32_t p, int32_t q, int16_t *patch, int32_t *acc)
+{
+    const struct mqb_conv_shape *shape = &conv->shape;
+    int64_t window = (int64_t)shape->c / shape->groups * shape->r * shape->s;
+    int32_t group_k = shape->k / shape->groups;
+    gather(shape, conv->zero_stored, x, p, q, patch);
+    for (int32_t k = 0; k < shape->k; k++)
+        acc[k] = conv->bias[k] + dot(window, patch + k / group_k * window, conv->weight + k * window);
+}
+
+MQB_MULTIVERSION static void depthwise_tap(int32_t size, int32_t zero, const uint8_t *restrict x, const int16_t *restrict weight,
+                                           int32_t *restrict acc)
+{
+    int32_t k = 0;
+    for (; k + 16 <= size; k += 16)
+        for (int j = 0; j < 16; j++)
+            acc[k + j] += ((int32_t)x[k + j] - zero) * weight[k + j];
+    for (; k < size; k++)
+        acc[k] += ((int32_t)x[k] - zero) * weight[k];
+}
+
+static void depthwise_pixel(const struct mqb_iconv *conv, const uint8_t *x, int32_t p, int32_t q, int32_t *acc)
+{
+    const struct mqb_conv_shape *shape = &conv->shape;
+    int32_t multiple = shape->k / shape->c;
+    memcpy(acc, conv->bias, (size_t)shape->k * sizeof(*acc));
+    for (int32_t r = 0; r < shape->r; r++)
+        for (int32_t s = 0; s < shape->s; s++) {
+            int32_t h = p * shape->stride_h - shape->pad_top + r * shape->dilation_h;
+            int32_t w = q * shape->stride_w - shape->pad_left + s * shape->dilation_w;
+            if (h < 0 || h >= shape->h || w < 0 || w >= shape->w)
+                continue;
+            const uint8_t *pixel = x + ((int64_t)h * shape->w + w) * shape->c;
+            const int16_t *weight = conv->weight + ((int64_t)r * shape->s + s) * shape->k;
+            if (multiple == 1) {
+                depthwise_tap(shape->k, conv->zero_stored, pixel, weight, acc);
+                continue;
+            }
+            for (int32_t k = 0; k < shape->k; k++)
+                acc[k] += ((int32_t)pixel[k / multiple] - conv->zero_stored) * weight[k];
+        }
+}
+
+static void run_own(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch, uint8_t *codes,
+                    float *logits)
+{
+    const struct mqb_conv_shape *shape = &conv->shape;
+    int64_t x_size = (int64_t)shape->h * shape->w * shape->c, at = 0;
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t p = 0; p < shape->p; p++)
+            for (int32_t q = 0; q < shape->q; q++, at += shape->k) {
+                if (conv->depthwise)
+                    depthwise_pixel(conv, x + i * x_size, p, q, accumulators);
+                else
+                    convolve_pixel(conv, x + i * x_size, p, q, scratch, accumulators);
+                finish_pixels(conv, accumulators, 1, codes ? codes + at : NULL, logits ? logits + at : NULL);
+            }
+}
+
+/* ---- a provider's kernel ---- */
+
+/* sums[h][w][g]: over the channels of a group. */
+static void sum_channels(const struct mqb_conv_shape *shape, const uint8_t *x, uint32_t *sums)
+{
+    int64_t count = (int64_t)shape->h * shape->w * shape->groups;
+    int32_t group_c = shape->c / shape->groups;
+    for (int64_t i = 0; i < count; i++, x += group_c) {
+        uint32_t sum = 0;
+        for (int32_t c = 0; c < group_c; c++)
+            sum += x[c];
+        sums[i] = sum;
+    }
+}
+
+static uint32_t sum_window(const struct mqb_conv_shape *shape, const uint32_t *sums, uint32_t outside, int32_t g, int32_t p, int32_t q)
+{
+    uint32_t sum = 0;
+    for (int32_t r = 0; r < shape->r; r++)
+        for (int32_t s = 0; s < shape->s; s++) {
+            int32_t h = p * shape->stride_h - shape->pad_top + r * shape->dilation_h;
+            int32_t w = q * shape->stride_w - shape->pad_left + s * shape->dilation_w;
+            bool inside = h >= 0 && h < shape->h && w >= 0 && w < shape->w;
+            sum += inside ? sums[((int64_t)h * shape->w + w) * shape->groups + g] : outside;
+        }
+    return sum;
+}
+
+/* raw -> A for output pixels [first, first + count) of an image. */
+static void correct_pixels(const struct mqb_iconv *conv, const uint32_t *sums, int64_t first, int64_t count, int32_t *acc)
+{
+    const struct mqb_conv_shape *shape = &conv->shape;
+    int32_t group_k = shape->k / shape->groups;
+    uint32_t outside = (uint32_t)conv->zero_stored * (uint32_t)(shape->c / shape->groups);
+    for (int64_t i = 0; i < count; i++, acc += shape->k) {
+        int32_t p = (int32_t)((first + i) / shape->q), q = (int32_t)((first + i) % shape->q);
+        for (int32_t g = 0; g < shape->groups; g++) {
+            uint32_t window = conv->window_weight ? sum_window(shape, sums, outside, g, p, q) : 0;
+            for (int32_t k = g * group_k; k < (g + 1) * group_k; k++) {
+                uint32_t more = conv->window_weight ? conv->window_weight[k] * window : 0;
+                acc[k] = (int32_t)((uint32_t)acc[k] + conv->constant[k] + more);
+            }
+        }
+    }
+}
+
+static void run_provider(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch,
+                         uint8_t *codes, float *logits)
+{
+    const struct mqb_conv_shape *shape = &conv->shape;
+    uint32_t *sums = (uint32_t *)((char *)scratch + align_up(conv->compute->iconv_scratch_size(conv->plan)));
+    int64_t pixels = (int64_t)output_pixels(shape), x_size = (int64_t)shape->h * shape->w * shape->c;
+    int64_t chunk = CHUNK / shape->k > 0 ? CHUNK / shape->k : 1;
+    conv->compute->iconv_forward(conv->plan, n, x, (uint8_t)conv->zero_stored, conv->packed, accumulators, scratch);
+    for (int32_t i = 0; i < n; i++) {
+        if (conv->window_weight)
+            sum_channels(shape, x + i * x_size, sums);
+        for (int64_t first = 0; first < pixels; first += chunk) {
+            int64_t count = pixels - first < chunk ? pixels - first : chunk, at = (i * pixels + first) * shape->k;
+            correct_pixels(conv, sums, first, count, accumulators + at);
+            finish_pixels(conv, accumulators + at, count, codes ? codes + at : NULL, logits ? logits + at : NULL);
+        }
+    }
+}
+
+void mqb_iconv_run(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch, uint8_t *codes,
+                   float *logits)
+{
+    if (conv->plan)
+        run_provider(conv, n, x, accumulators, scratch, codes, logits);
+    else
+        run_own(conv, n, x, accumulators, scratch, codes, logits);
+}

@@ -1,0 +1,134 @@
+/* artefacts.c - what a run leaves in --out. */
+#include "report/artefacts.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+mqb_status mqb_result_add_file(struct mqb_result *result, const char *path, struct mqb_error *error)
+{
+    char **files = mqb_allocate_array((size_t)result->num_files + 1, sizeof *files);
+    char *copy = mqb_strdup(path);
+    if (files == NULL || copy == NULL) {
+        mqb_deallocate(files);
+        mqb_deallocate(copy);
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the list of files");
+    }
+    if (result->num_files > 0)
+        memcpy(files, result->files, (size_t)result->num_files * sizeof *files);
+    files[result->num_files++] = copy;
+    mqb_deallocate(result->files);
+    result->files = files;
+    return MQB_OK;
+}
+
+/* What the exporters' callbacks work on. */
+struct engine {
+    const struct mqb_deploy *deploy;
+    struct mqb_result *result;
+};
+
+static mqb_status check_name(const char *name, struct mqb_error *error)
+{
+    if (name == NULL || name[0] == '\0' || strchr(name, '/') != NULL)
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "the exporter wants to write \"%s\"; expected a plain file name", name != NULL ? name : "");
+    return MQB_OK;
+}
+
+static mqb_status write_text(const struct mqb_export *request, const char *name, const char *text, size_t length, struct mqb_error *error)
+{
+    const struct engine *engine = request->engine;
+    mqb_status status = check_name(name, error);
+    if (status != MQB_OK)
+        return status;
+    char *path = mqb_path_join(request->dir, name);
+    status = path == NULL ? mqb_fail(error, MQB_ERR_MEMORY, "no memory for a path") : mqb_file_write(path, text, length, error);
+    if (status == MQB_OK)
+        status = mqb_result_add_file(engine->result, path, error);
+    mqb_deallocate(path);
+    return status;
+}
+
+static mqb_status write_onnx(const struct mqb_export *request, const char *name, struct mqb_error *error)
+{
+    const struct engine *engine = request->engine;
+    mqb_status status = check_name(name, error);
+    if (status != MQB_OK)
+        return status;
+    char *path = mqb_path_join(request->dir, name);
+    status = path == NULL ? mqb_fail(error, MQB_ERR_MEMORY, "no memory for a path") : mqb_onnx_export(engine->deploy->graph, path, error);
+    if (status == MQB_OK)
+        status = mqb_result_add_file(engine->result, path, error);
+    mqb_deallocate(path);
+    return status;
+}
+
+static json_t *frozen_json(const struct mqb_frozen *frozen)
+{
+    json_t *scales = json_array(), *zero_points = json_array();
+    for (int c = 0; c < frozen->num_channels; c++) {
+        json_array_append_new(scales, json_real(frozen->scale[c]));
+        json_array_append_new(zero_points, json_integer(frozen->zero_point[c]));
+    }
+    return json_pack("{s:s, s:s, s:i, s:b, s:b, s:i, s:i, s:o, s:o}", "tensor", frozen->name, "role",
+                     frozen->role == MQB_ROLE_WEIGHT ? "weight" : "activation", "bits", frozen->scheme.bits, "symmetric",
+                     frozen->scheme.symmetric, "per_channel", frozen->scheme.per_channel, "qmin", frozen->qmin, "qmax", frozen->qmax,
+                     "scale", scales, "zero_point", zero_points);
+}
+
+static mqb_status write_qparams(const struct mqb_export *request, const struct mqb_deploy *deploy, const struct mqb_result *result,
+                                struct mqb_error *error)
+{
+    json_t *points = json_array();
+    for (int i = 0; i < deploy->num_frozen; i++)
+        json_array_append_new(points, frozen_json(&deploy->frozen[i]));
+    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:o}", "schema", "mqbench.qparams/1", "model", result->model_name, "backend",
+                             result->backend, "algo", result->algo, "points", points);
+    char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    json_decref(root);
+    if (text == NULL)
+        return mqb_fail(error, MQB_ERR_MEMORY, "qparams.json: no memory, or a name that is not UTF-8");
+    mqb_status status = write_text(request, "qparams.json", text, strlen(text), error);
+    free(text);
+    return status;
+}
+
+mqb_status mqb_artefacts_write(const char *dir, const struct mqb_deploy *deploy, const struct mqb_backend *backend,
+                               const struct mqb_options *backend_options, struct mqb_result *result, struct mqb_error *error)
+{
+    struct engine engine = {deploy, result};
+    struct mqb_export_tensor *tensors = mqb_allocate_array((size_t)deploy->num_frozen + 1, sizeof *tensors);
+    char *model = mqb_strdup(result->model_name), *onnx = NULL;
+    mqb_status status = mqb_dir_create(dir, error);
+    if (status == MQB_OK && (tensors == NULL || model == NULL))
+        status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for the artefacts");
+    if (status != MQB_OK)
+        goto out;
+    char *dot = strrchr(model, '.');
+    if (dot != NULL && dot != model)
+        *dot = '\0';
+    for (int i = 0; i < deploy->num_frozen; i++) {
+        const struct mqb_frozen *f = &deploy->frozen[i];
+        tensors[i] = (struct mqb_export_tensor){
+            .struct_size = sizeof tensors[i], .role = f->role, .name = f->name, .bits = f->scheme.bits, .codes = f->codes,
+            .num_codes = f->num_codes,
+            .qparams = {.struct_size = sizeof(struct mqb_qparams), .num_channels = f->num_channels, .scale = f->scale,
+                        .zero_point = f->zero_point, .qmin = f->qmin, .qmax = f->qmax},
+        };
+    }
+    struct mqb_export request = {
+        .struct_size = sizeof request, .num_tensors = (uint32_t)deploy->num_frozen, .tensors = tensors, .dir = dir, .model_name = model,
+        .graph = deploy->graph, .write_text = write_text, .write_onnx = write_onnx, .engine = &engine,
+    };
+    if ((status = write_qparams(&request, deploy, result, error)) != MQB_OK)
+        goto out;
+    onnx = mqb_format("%s_quantized.onnx", model);
+    status = onnx == NULL ? mqb_fail(error, MQB_ERR_MEMORY, "no memory for a path") : write_onnx(&request, onnx, error);
+    if (status == MQB_OK && MQB_HAS_FIELD(backend, struct mqb_backend, export_files) && backend->export_files != NULL)
+        status = backend->export_files(mqb_host_table(), backend_options, &request, error);
+out:
+    mqb_deallocate(onnx);
+    mqb_deallocate(model);
+    mqb_deallocate(tensors);
+    return status;
+}
