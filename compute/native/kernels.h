@@ -10,6 +10,7 @@
 #include "kernel_dense.h"
 #include "kernel_depthwise.h"
 #include "pass_run.h"
+#include "weights_depthwise.h"
 #include "weights_run.h"
 
 const struct native_isa VEC_ISA = {

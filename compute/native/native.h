@@ -60,9 +60,8 @@ struct mqb_conv_plan {
     void *zeros; /* a pixel of zeros, as long as either side's */
     size_t pad_size, pad_integer_size; /* bytes of the padded copy of one image, 0 if not fused */
     int32_t pad_h, pad_w;              /* its pixels */
-    size_t sum_size; /* bytes of the weight gradient as the kernels add it up: [groups][R][S][C / groups][sum_width] */
-    int32_t sum_width;
-    int32_t wgrad_rows; /* output rows that are worked on at a time */
+    int32_t wgrad_rows; /* output rows that the weight gradient works on at a time */
+    size_t sum_size, counts_size, runs_size; /* bytes of its sums, and of the runs of pixels for every kernel position */
     size_t scratch_size, integer_scratch_size;
 };
 

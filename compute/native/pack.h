@@ -1,5 +1,5 @@
 /*
- * pack.h - weights from ONNX order to the order in which the kernels read them, and the gradient back.
+ * pack.h - weights from ONNX order to the order in which the kernels read them.
  *
  * Packed: [class][group][block of one or two vectors of output channels][tap][run][block]. A block that is not full is
  * filled up with zeros. Depthwise: [class][tap][channels, rounded up to a vector].
@@ -175,49 +175,5 @@ static void pack_integer(const struct native_pass *pass, const struct mqb_conv_s
             target += (size_t)class->num_taps * (size_t)pass->run * block;
             k += vectors * VEC_LANES;
         }
-    }
-}
-
-/* The weight gradient, from [group][t][c][width] to ONNX order. */
-static void unpack_sums(const struct mqb_conv_shape *shape, const float *sums, size_t width, int32_t depthwise, float *dw)
-{
-    const int32_t taps = shape->r * shape->s;
-
-    if (depthwise) {
-        for (int32_t c = 0; c < shape->c; c++) {
-            for (int32_t t = 0; t < taps; t++) {
-                *dw++ = sums[(size_t)t * width + (size_t)c];
-            }
-        }
-        return;
-    }
-    const int32_t channels = shape->c / shape->groups, group_out = shape->k / shape->groups, columns = channels * taps;
-    for (int32_t g = 0; g < shape->groups; g++) {
-        for (int32_t k = 0; k < group_out; k += VEC_LANES) {
-            const int32_t used = native_min(group_out - k, VEC_LANES);
-            int32_t c = 0, t = 0;
-
-            for (int32_t column = 0; column < columns; column += VEC_LANES) {
-                const int32_t part = native_min(columns - column, VEC_LANES);
-                vec rows[VEC_LANES];
-
-                for (int32_t i = 0; i < VEC_LANES; i++) {
-                    rows[i] = vec_zero();
-                    if (i < part) {
-                        rows[i] = vec_load(sums + ((size_t)t * (size_t)channels + (size_t)c) * width + k);
-                        if (++t == taps) {
-                            t = 0;
-                            c++;
-                        }
-                    }
-                }
-                vec_transpose(rows);
-                for (int32_t i = 0; i < used; i++) {
-                    vec_store_part(dw + (size_t)(k + i) * (size_t)columns + column, rows[i], part);
-                }
-            }
-        }
-        sums += (size_t)columns * width;
-        dw += (size_t)group_out * (size_t)columns;
     }
 }

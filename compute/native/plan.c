@@ -11,6 +11,7 @@ enum {
     BAND_PIXELS = 384,
     BAND_POINTERS = 8192,
     WGRAD_BAND_SIZE = 192 * 1024, /* bytes of x and dy that the weight gradient works on at a time */
+    WGRAD_BAND_ROWS = 1024,
 };
 
 /* Sizes stay far below the address space: every product of two dimensions fits, the whole tensors are checked. */
@@ -240,10 +241,16 @@ static size_t size_max(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+static size_t size_min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 static void plan_sizes(struct mqb_conv_plan *plan)
 {
     const struct mqb_conv_shape *s = &plan->shape;
     int32_t lanes = plan->isa->lanes;
+    size_t taps = (size_t)s->r * (size_t)s->s;
     size_t pixels = (size_t)plan->pad_h * (size_t)plan->pad_w;
     size_t row_size = ((size_t)s->q * (size_t)s->k + (size_t)s->stride_h * (size_t)s->w * (size_t)s->c) * sizeof(float);
     size_t all_rows = (size_t)plan->max_images * (size_t)s->p;
@@ -251,20 +258,17 @@ static void plan_sizes(struct mqb_conv_plan *plan)
 
     plan->pad_size = plan->forward.fused ? native_round_up(pixels * (size_t)s->c * sizeof(float), 64) : 0;
     plan->pad_integer_size = plan->integer.fused ? native_round_up(pixels * (size_t)s->c + 3, 64) : 0;
-    if (plan->depthwise) {
-        plan->sum_width = (int32_t)native_round_up((size_t)s->c, (size_t)lanes);
-        plan->sum_size = (size_t)s->r * (size_t)s->s * (size_t)plan->sum_width * sizeof(float);
-    } else {
-        plan->sum_width = (int32_t)native_round_up((size_t)s->k / (size_t)s->groups, (size_t)lanes);
-        plan->sum_size = (size_t)s->r * (size_t)s->s * (size_t)s->c * (size_t)plan->sum_width * sizeof(float);
-    }
-    plan->sum_size = native_round_up(plan->sum_size, 64);
-    plan->wgrad_rows = (int32_t)(rows < all_rows ? rows : all_rows);
+    size_t width = plan->depthwise ? 1 : native_round_up((size_t)s->k / (size_t)s->groups, (size_t)lanes);
+    size_t channels = plan->depthwise ? native_round_up((size_t)s->c, (size_t)lanes) : (size_t)s->c;
+    plan->sum_size = native_round_up(taps * channels * width * sizeof(float), 64);
+    plan->wgrad_rows = (int32_t)size_min(size_min(rows, all_rows), WGRAD_BAND_ROWS);
+    plan->counts_size = native_round_up(taps * sizeof(int32_t), 64);
+    plan->runs_size = native_round_up(taps * (size_t)plan->wgrad_rows * sizeof(struct native_run), 64);
 
-    size_t runs_size = native_round_up((size_t)plan->wgrad_rows * sizeof(struct native_run), 64);
     size_t forward = plan->forward.rows_size + plan->forward.outs_size + plan->pad_size;
     size_t backward = plan->backward.rows_size + plan->backward.outs_size;
-    plan->scratch_size = size_max(size_max(forward, backward), plan->sum_size + runs_size + plan->pad_size);
+    size_t weights = plan->sum_size + plan->counts_size + plan->runs_size + plan->pad_size;
+    plan->scratch_size = size_max(size_max(forward, backward), weights);
     plan->integer_scratch_size = plan->integer.rows_size + plan->integer.outs_size +
                                  size_max(plan->pad_integer_size, 2 * native_round_up((size_t)s->c + 6, 64));
 }

@@ -2,19 +2,18 @@
  * weights_run.h - the gradient at the weights: for each kernel position a product over all pixels, in the order (n, p, q).
  *
  * The pixels are cut into bands that fit the cache; between bands the sums rest in scratch, so that each element stays one
- * chain of fused multiply-adds over all pixels of the call, whatever the band.
+ * chain of fused multiply-adds over all pixels of the call, whatever the band. With the last band a tile goes to ONNX order.
  */
 
-/* Some input channels times a block of output channels. */
+/* Some input channels times a block of output channels, for one kernel position. */
 struct sum_tile {
     const struct native_run *runs;
     int32_t num_runs;
     int32_t x_offset, dy_offset; /* first channels */
     size_t x_step, dy_step;      /* floats from pixel to pixel */
-    float *sums;                 /* [channels][sum_width] */
-    size_t sum_width;
-    int32_t width; /* output channels */
-    int32_t first; /* start from zero */
+    float *sums;                 /* [channels][block] */
+    int32_t width;               /* output channels */
+    int32_t first;               /* start from zero */
 };
 
 KERNEL_INLINE void sum_dense(const struct sum_tile *tile, const int32_t channels, const int32_t vectors)
@@ -26,7 +25,7 @@ KERNEL_INLINE void sum_dense(const struct sum_tile *tile, const int32_t channels
     for (int32_t i = 0; i < channels; i++) {
         KERNEL_UNROLL
         for (int32_t v = 0; v < vectors; v++) {
-            sum[i][v] = tile->first ? vec_zero() : vec_load(tile->sums + (size_t)i * tile->sum_width + v * VEC_LANES);
+            sum[i][v] = tile->first ? vec_zero() : vec_load(tile->sums + (i * vectors + v) * VEC_LANES);
         }
     }
     for (int32_t r = 0; r < tile->num_runs; r++) {
@@ -57,28 +56,8 @@ KERNEL_INLINE void sum_dense(const struct sum_tile *tile, const int32_t channels
     for (int32_t i = 0; i < channels; i++) {
         KERNEL_UNROLL
         for (int32_t v = 0; v < vectors; v++) {
-            vec_store(tile->sums + (size_t)i * tile->sum_width + v * VEC_LANES, sum[i][v]);
+            vec_store(tile->sums + (i * vectors + v) * VEC_LANES, sum[i][v]);
         }
-    }
-}
-
-static void sum_depthwise(const struct sum_tile *tile)
-{
-    for (int32_t c = 0; c < tile->width; c += VEC_LANES) {
-        const int32_t left = native_min(tile->width - c, VEC_LANES);
-        vec sum = tile->first ? vec_zero() : vec_load(tile->sums + c);
-
-        for (int32_t r = 0; r < tile->num_runs; r++) {
-            const float *x = tile->runs[r].x + c;
-            const float *dy = tile->runs[r].dy + c;
-
-            for (int32_t q = 0; q < tile->runs[r].count; q++) {
-                sum = vec_fma(vec_load_part(x, left), vec_load_part(dy, left), sum);
-                x += tile->x_step;
-                dy += tile->dy_step;
-            }
-        }
-        vec_store(tile->sums + c, sum);
     }
 }
 
@@ -162,46 +141,103 @@ static int32_t sum_runs(const struct mqb_conv_plan *plan, const struct sum_sourc
     return num_runs;
 }
 
-/* Rows [begin, end) of (n, p), added to the sums. */
-static void sum_band(const struct mqb_conv_plan *plan, const struct sum_source *source, const float *dy, int32_t begin,
-                     int32_t end, int32_t first, float *sums, struct native_run *runs)
+/* A finished tile [taps][channels][block] of sums, from channel `c` on, to ONNX order: [width][channels][taps] in dw. */
+static void sums_unpack(const struct mqb_conv_shape *shape, const float *sums, int32_t channels, int32_t block, int32_t width,
+                        float *dw)
+{
+    const int32_t taps = shape->r * shape->s, columns = channels * taps;
+    const size_t step = (size_t)(shape->c / shape->groups) * (size_t)taps; /* from output channel to output channel */
+
+    for (int32_t k = 0; k < width; k += VEC_LANES) {
+        const int32_t used = native_min(width - k, VEC_LANES);
+        int32_t c = 0, t = 0;
+
+        for (int32_t column = 0; column < columns; column += VEC_LANES) {
+            const int32_t part = native_min(columns - column, VEC_LANES);
+            vec rows[VEC_LANES];
+
+            for (int32_t i = 0; i < VEC_LANES; i++) {
+                rows[i] = vec_zero();
+                if (i < part) {
+                    rows[i] = vec_load(sums + ((size_t)t * (size_t)channels + (size_t)c) * (size_t)block + k);
+                    if (++t == taps) {
+                        t = 0;
+                        c++;
+                    }
+                }
+            }
+            vec_transpose(rows);
+            for (int32_t i = 0; i < used; i++) {
+                vec_store_part(dw + (size_t)(k + i) * step + column, rows[i], part);
+            }
+        }
+    }
+}
+
+/* The same where a kernel row is one run: the tile is [r][values of (s, c) from `begin`][block]; dw the whole tensor's. */
+static void sums_unpack_fused(const struct mqb_conv_shape *shape, const float *sums, int32_t begin, int32_t values, int32_t block,
+                              int32_t width, float *dw)
+{
+    for (int32_t r = 0; r < shape->r; r++) {
+        for (int32_t i = 0; i < values; i++) {
+            const int32_t s = (begin + i) / shape->c, c = (begin + i) % shape->c;
+
+            for (int32_t k = 0; k < width; k++) {
+                dw[(((size_t)k * (size_t)shape->c + (size_t)c) * (size_t)shape->r + (size_t)r) * (size_t)shape->s + (size_t)s] = sums[k];
+            }
+            sums += block;
+        }
+    }
+}
+
+/* A band: rows [begin, end) of (n, p); first and last of the call. */
+struct sum_band {
+    const float *dy;
+    int32_t begin, end;
+    int32_t first, last;
+};
+
+static void band_sums(const struct mqb_conv_plan *plan, const struct sum_source *source, const struct sum_band *band, float *sums,
+                      struct native_run *runs, int32_t *num_runs, float *dw)
 {
     const struct mqb_conv_shape *shape = &plan->shape;
-    const int32_t group_out = shape->k / shape->groups;
-    struct sum_tile tile = { .runs = runs,
-                             .x_step = (size_t)shape->stride_w * (size_t)source->c,
-                             .dy_step = (size_t)shape->k,
-                             .sum_width = (size_t)plan->sum_width,
-                             .first = first };
+    const int32_t group_out = shape->k / shape->groups, taps = shape->r * source->taps_w;
+    const size_t group_size = (size_t)group_out * (size_t)(shape->c / shape->groups) * (size_t)(shape->r * shape->s);
+    const int32_t resting = !(band->first && band->last); /* the sums of a single band need no place of their own */
+    struct sum_tile tile = { .x_step = (size_t)shape->stride_w * (size_t)source->c, .dy_step = (size_t)shape->k };
 
-    for (int32_t t = 0; t < shape->r * source->taps_w; t++) {
-        tile.num_runs = sum_runs(plan, source, dy, begin, end, t / source->taps_w, t % source->taps_w, runs);
-        if (plan->depthwise) {
-            tile.sums = sums + (size_t)t * (size_t)plan->sum_width;
-            tile.width = shape->c;
-            sum_depthwise(&tile);
-            continue;
-        }
-        for (int32_t g = 0; g < shape->groups; g++) {
-            float *place = sums + ((size_t)g * (size_t)(shape->r * source->taps_w) + (size_t)t) * (size_t)source->channels *
-                                      (size_t)plan->sum_width;
+    tile.first = band->first;
+    for (int32_t t = 0; t < taps; t++) {
+        num_runs[t] = sum_runs(plan, source, band->dy, band->begin, band->end, t / source->taps_w, t % source->taps_w,
+                               runs + (size_t)t * (size_t)plan->wgrad_rows);
+    }
+    for (int32_t g = 0; g < shape->groups; g++) {
+        for (int32_t k = 0; k < group_out;) {
+            const int32_t vectors = block_vectors(group_out - k), block = vectors * VEC_LANES;
+            const int32_t most = vectors == 1 ? VEC_TILE1 : VEC_TILE2, tiles = (source->channels + most - 1) / most;
 
-            for (int32_t k = 0; k < group_out;) {
-                int32_t vectors = group_out - k <= VEC_LANES ? 1 : 2;
-                int32_t most = vectors == 1 ? VEC_TILE1 : VEC_TILE2;
-                int32_t tiles = (source->channels + most - 1) / most;
+            tile.dy_offset = g * group_out + k;
+            tile.width = native_min(group_out - k, block);
+            for (int32_t i = 0; i < tiles; i++) {
+                const int32_t c = piece_begin(source->channels, tiles, i);
+                const int32_t channels = piece_begin(source->channels, tiles, i + 1) - c;
+                float *target = dw + (size_t)g * group_size + (size_t)k * (group_size / (size_t)group_out);
 
-                tile.dy_offset = g * group_out + k;
-                tile.width = native_min(group_out - k, vectors * VEC_LANES);
-                for (int32_t i = 0; i < tiles; i++) {
-                    int32_t c = piece_begin(source->channels, tiles, i);
-
-                    tile.x_offset = (shape->groups > 1 ? g * source->channels : 0) + c;
-                    tile.sums = place + (size_t)c * (size_t)plan->sum_width + k;
-                    sum_kernels[vectors - 1][piece_begin(source->channels, tiles, i + 1) - c - 1](&tile);
+                tile.x_offset = (shape->groups > 1 ? g * source->channels : 0) + c;
+                for (int32_t t = 0; t < taps; t++) {
+                    tile.runs = runs + (size_t)t * (size_t)plan->wgrad_rows;
+                    tile.num_runs = num_runs[t];
+                    tile.sums = sums + (size_t)t * (size_t)channels * (size_t)block;
+                    sum_kernels[vectors - 1][channels - 1](&tile);
                 }
-                k += vectors * VEC_LANES;
+                if (band->last && plan->forward.fused) {
+                    sums_unpack_fused(shape, sums, c, channels, block, tile.width, target);
+                } else if (band->last) {
+                    sums_unpack(shape, sums, channels, block, tile.width, target + (size_t)c * (size_t)taps);
+                }
+                sums += resting ? (size_t)taps * (size_t)channels * (size_t)block : 0;
             }
+            k += block;
         }
     }
 }
@@ -209,37 +245,39 @@ static void sum_band(const struct mqb_conv_plan *plan, const struct sum_source *
 static void weights_run(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw, uint8_t *scratch)
 {
     const struct mqb_conv_shape *shape = &plan->shape;
+
+    if (plan->depthwise) {
+        weights_depthwise(plan, n, x, dy, dw, (float *)(void *)scratch);
+        return;
+    }
+    const struct native_pass *forward = &plan->forward;
     float *sums = (float *)(void *)scratch;
-    struct native_run *runs = (struct native_run *)(void *)(scratch + plan->sum_size);
-    struct sum_source source = { x,
-                                 shape->h,
-                                 shape->w,
-                                 shape->c,
-                                 shape->pad_top,
-                                 shape->pad_left,
-                                 shape->s,
-                                 shape->c / shape->groups };
-    int32_t images = n;
+    int32_t *num_runs = (int32_t *)(void *)(scratch + plan->sum_size);
+    struct native_run *runs = (struct native_run *)(void *)(scratch + plan->sum_size + plan->counts_size);
+    float *padded = (float *)(void *)(scratch + plan->sum_size + plan->counts_size + plan->runs_size);
+    const struct sum_source whole = { x,
+                                      shape->h,
+                                      shape->w,
+                                      shape->c,
+                                      shape->pad_top,
+                                      shape->pad_left,
+                                      shape->s,
+                                      shape->c / shape->groups };
+    const struct sum_source copy = { padded, plan->pad_h, plan->pad_w, shape->c, 0, 0, 1, shape->s * shape->c };
+    const int32_t images = forward->fused ? 1 : n, rows = images * shape->p;
 
-    if (plan->forward.fused) {
-        uint8_t *padded = scratch + plan->sum_size + native_round_up((size_t)plan->wgrad_rows * sizeof(struct native_run), 64);
-
-        source = (struct sum_source){ (const float *)(const void *)padded, plan->pad_h, plan->pad_w, shape->c, 0, 0, 1,
-                                      shape->s * shape->c };
-        images = 1;
-    }
     for (int32_t image = 0; image < n; image += images) {
-        const float *image_dy = dy + (size_t)image * (size_t)shape->p * (size_t)shape->q * (size_t)shape->k;
+        struct sum_band band = { .dy = dy + (size_t)image * (size_t)shape->p * (size_t)shape->q * (size_t)shape->k };
 
-        if (plan->forward.fused) {
+        if (forward->fused) {
             native_pad_image(plan, x + (size_t)image * (size_t)shape->h * (size_t)shape->w * (size_t)shape->c,
-                             (int32_t)sizeof(float), 0, (void *)(uintptr_t)source.x);
+                             (int32_t)sizeof(float), 0, padded);
         }
-        int32_t rows = images * shape->p;
-        for (int32_t begin = 0; begin < rows; begin += plan->wgrad_rows) {
-            sum_band(plan, &source, image_dy, begin, native_min(begin + plan->wgrad_rows, rows), image == 0 && begin == 0, sums,
-                     runs);
+        for (band.begin = 0; band.begin < rows; band.begin += plan->wgrad_rows) {
+            band.end = native_min(band.begin + plan->wgrad_rows, rows);
+            band.first = image == 0 && band.begin == 0;
+            band.last = image + images == n && band.end == rows;
+            band_sums(plan, forward->fused ? &copy : &whole, &band, sums, runs, num_runs, dw);
         }
     }
-    unpack_sums(shape, sums, (size_t)plan->sum_width, plan->depthwise, dw);
 }

@@ -14,7 +14,7 @@ struct feature {
 };
 
 #if defined(__x86_64__) || defined(__i386__)
-/* clang-format off: a row a feature. The builtin takes a literal only, hence a function each; both gcc 12 and clang 14 know these. */
+/* clang-format off: a row a feature. The builtin takes a literal only, hence a function each. Both compilers know these. */
 #define X86_FEATURES(X)                   \
     X(sse, "sse")                         \
     X(sse2, "sse2")                       \

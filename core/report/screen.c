@@ -262,8 +262,9 @@ mqb_status mqb_result_screen(const struct mqb_result *result, bool color, char *
         mqb_text_add(&s.text, "%s\n", result->files[i]);
     }
     if (result->ended != NULL && result->ended[0] != '\0') {
+        label(&s, "ended early");
         mqb_text_add(&s.text, "%s", s.bad);
-        line(&s, "ended early", result->ended);
+        mqb_text_wrap(&s.text, result->ended, LABEL, WIDTH);
         mqb_text_add(&s.text, "%s", s.plain);
     }
     mqb_text_add(&s.text, "\n");

@@ -23,7 +23,7 @@ struct roundtrip {
 };
 
 static const struct mqb_option_spec options[] = {
-    { "clip", MQB_OPTION_REAL, 0, "1", 0.1, 1.0, NULL, "part of the largest magnitude that is kept; what is beyond saturates" },
+    {"clip", MQB_OPTION_REAL, 0, "1", 0.1, 1.0, NULL, "part of the largest magnitude that is kept; what is beyond saturates"},
 };
 
 static void roundtrip_destroy(void *self)
@@ -37,8 +37,8 @@ static void roundtrip_destroy(void *self)
     }
 }
 
-static mqb_status roundtrip_create(const struct mqb_host *host, const struct mqb_scheme *scheme, const struct mqb_options *given,
-                                   void **self, struct mqb_error *error)
+static mqb_status roundtrip_create(const struct mqb_host *host, const struct mqb_scheme *scheme,
+                                   const struct mqb_options *given, void **self, struct mqb_error *error)
 {
     /* A scheme that the algorithm cannot serve is refused here; the sentence is what the user reads. */
     if (scheme->pot_scale) {
@@ -56,7 +56,8 @@ static mqb_status roundtrip_create(const struct mqb_host *host, const struct mqb
     q->zero_point = host->allocate((size_t)scheme->num_channels * sizeof(int32_t));
     if (!q->scale || !q->zero_point) {
         roundtrip_destroy(q);
-        return host->fail(error, MQB_ERR_MEMORY, "roundtrip: no memory for %d scales; free some and try again", scheme->num_channels);
+        return host->fail(error, MQB_ERR_MEMORY, "roundtrip: no memory for %d scales; free some and try again",
+                          scheme->num_channels);
     }
     /* A backend without symmetric codes gets them all the same: its zero point stays in the middle. */
     int32_t middle = scheme->symmetric ? 0 : (scheme->qmin + scheme->qmax + 1) / 2;
@@ -123,12 +124,12 @@ static mqb_status roundtrip_qparams(const void *self, struct mqb_qparams *qparam
 {
     const struct roundtrip *q = self;
     (void)error;
-    *qparams = (struct mqb_qparams){ .struct_size = sizeof(*qparams),
-                                     .num_channels = q->scheme.num_channels,
-                                     .scale = q->scale,
-                                     .zero_point = q->zero_point,
-                                     .qmin = q->scheme.qmin,
-                                     .qmax = q->scheme.qmax };
+    *qparams = (struct mqb_qparams){.struct_size = sizeof(*qparams),
+                                    .num_channels = q->scheme.num_channels,
+                                    .scale = q->scale,
+                                    .zero_point = q->zero_point,
+                                    .qmin = q->scheme.qmin,
+                                    .qmax = q->scheme.qmax};
     return MQB_OK;
 }
 
@@ -148,8 +149,8 @@ static mqb_status roundtrip_load(void *self, const void *buffer, size_t size, st
 {
     struct roundtrip *q = self;
     if (size != (size_t)q->scheme.num_channels * sizeof(float)) {
-        return q->host->fail(error, MQB_ERR_FORMAT, "roundtrip: a state of %zu bytes, expected %d scales; calibrate again", size,
-                             q->scheme.num_channels);
+        return q->host->fail(error, MQB_ERR_FORMAT, "roundtrip: a state of %zu bytes, expected %d scales; calibrate again",
+                             size, q->scheme.num_channels);
     }
     memcpy(q->scale, buffer, size);
     return MQB_OK;
@@ -173,6 +174,6 @@ static const struct mqb_quantizer roundtrip = {
 };
 
 static const struct mqb_component components[] = {
-    { sizeof(struct mqb_component), 0, MQB_QUANTIZER_INTERFACE, "roundtrip", &roundtrip },
+    {sizeof(struct mqb_component), 0, MQB_QUANTIZER_INTERFACE, "roundtrip", &roundtrip},
 };
 MQB_PLUGIN("roundtrip-example", "1.0.0", components);

@@ -17,7 +17,7 @@ static const struct mqb_option_spec snpe_options[] = {
     { "profile", MQB_OPTION_CHOICE, 0, "aimet", 0, 0, "aimet|fx", "how sums are rescaled: double half away, or fixed point half up" },
 };
 
-static const char *const snpe_passes[] = { "place_graph3", NULL };
+static const char *const snpe_passes[] = { "bn_fold", "place_graph3", NULL };
 
 static mqb_status snpe_rules(const struct mqb_host *host, const struct mqb_options *options, struct mqb_backend_rules *rules,
                              struct mqb_error *error)

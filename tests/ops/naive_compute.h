@@ -4,6 +4,7 @@
 
 #include <mqbench/compute.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -81,9 +81,8 @@ static void test_manifest_relative_library_is_relative_to_its_folder(void **stat
     static const struct {
         const char *value, *expected;
     } cases[] = {
-        { "a.so", "share/mqbench/a.so" },         { "./a.so", "share/mqbench/a.so" },
-        { "sub/a.so", "share/mqbench/sub/a.so" }, { "../a.so", "share/a.so" },
-        { "../../lib/a.so", "lib/a.so" },         { ".././/../lib/../a.so", "lib/../a.so" },
+        {"a.so", "share/mqbench/a.so"}, {"./a.so", "share/mqbench/a.so"}, {"sub/a.so", "share/mqbench/sub/a.so"},
+        {"../a.so", "share/a.so"},      {"../../lib/a.so", "lib/a.so"},   {".././/../lib/../a.so", "lib/../a.so"},
     };
     struct fixture *fixture = *state;
     fixture_folder(fixture, "share");
@@ -143,29 +142,29 @@ static void test_manifest_wrong_text_is_refused_with_file_and_line(void **state)
     static const struct {
         const char *text, *where, *says;
     } cases[] = {
-        { "[quantiser lsq]\nlibrary = a.so\n", ":1: ", "there is no kind \"quantiser\"" },
-        { "[quantiser lsq]\nlibrary = a.so\n", ":1: ", "did you mean \"quantizer\"?" },
-        { "\n\n[quantizer]\nlibrary = a.so\n", ":3: ", "is not a kind and an id" },
-        { "[]\n", ":1: ", "is not a kind and an id" },
-        { "[quantizer lsq plus]\n", ":1: ", "is not a kind and an id" },
-        { "[quantizer ls/q]\n", ":1: ", "id \"ls/q\" has a character" },
-        { "[quantizer lsq\nlibrary = a.so\n", ":1: ", "has no \"]\"" },
-        { "[quantizer lsq] library = a.so\n", ":1: ", "\"library = a.so\" follows the section's name" },
-        { "library = a.so\n[quantizer lsq]\n", ":1: ", "key \"library\" stands before the first section" },
-        { "[pass a]\nlibrary = a.so\n\nlibrary = b.so\n", ":4: ", "key \"library\" was given at " },
-        { "[pass a]\nlibrary = a.so\n; x\n[pass a]\ndoc = y\n", ":4: ", "section [pass a] was begun at " },
-        { "[pass a]\nlibrary = a.so\njust words\n", ":3: ", "\"just words\" is neither \"key = value\" nor a section" },
-        { "[pass a]\nlibrary =\n", ":2: ", "\"library\" has no value" },
-        { "[pass a]\nlibrary = ; a.so\n", ":2: ", "\"library\" has no value" },
-        { "[pass a]\nabi = 1\n", ":2: ", "abi = \"1\" is not a version; write major.minor, as in 0.1" },
-        { "[pass a]\nabi = 0.1.2\n", ":2: ", "is not a version" },
-        { "[pass a]\nabi = -1.0\n", ":2: ", "is not a version" },
-        { "[pass a]\nabi = 0.65536\n", ":2: ", "is not a version" },
-        { "[pass a]\nallow_writable = perhaps\n", ":2: ", "allow_writable = \"perhaps\" is neither yes nor no" },
-        { "[pass a]\nsha256 = 1234\n", ":2: ", "is not a SHA-256; give 64 hexadecimal digits" },
-        { "[pass a]\ntwo words = 1\n", ":2: ", "\"two words\" is not a key's name" },
-        { "[pass a]\n= 1\n", ":2: ", "\"\" is not a key's name" },
-        { "[pass a]\nx\x1b[31m\n", ":2: ", "\"x?[31m\" is neither" },
+        {"[quantiser lsq]\nlibrary = a.so\n", ":1: ", "there is no kind \"quantiser\""},
+        {"[quantiser lsq]\nlibrary = a.so\n", ":1: ", "did you mean \"quantizer\"?"},
+        {"\n\n[quantizer]\nlibrary = a.so\n", ":3: ", "is not a kind and an id"},
+        {"[]\n", ":1: ", "is not a kind and an id"},
+        {"[quantizer lsq plus]\n", ":1: ", "is not a kind and an id"},
+        {"[quantizer ls/q]\n", ":1: ", "id \"ls/q\" has a character"},
+        {"[quantizer lsq\nlibrary = a.so\n", ":1: ", "has no \"]\""},
+        {"[quantizer lsq] library = a.so\n", ":1: ", "\"library = a.so\" follows the section's name"},
+        {"library = a.so\n[quantizer lsq]\n", ":1: ", "key \"library\" stands before the first section"},
+        {"[pass a]\nlibrary = a.so\n\nlibrary = b.so\n", ":4: ", "key \"library\" was given at "},
+        {"[pass a]\nlibrary = a.so\n; x\n[pass a]\ndoc = y\n", ":4: ", "section [pass a] was begun at "},
+        {"[pass a]\nlibrary = a.so\njust words\n", ":3: ", "\"just words\" is neither \"key = value\" nor a section"},
+        {"[pass a]\nlibrary =\n", ":2: ", "\"library\" has no value"},
+        {"[pass a]\nlibrary = ; a.so\n", ":2: ", "\"library\" has no value"},
+        {"[pass a]\nabi = 1\n", ":2: ", "abi = \"1\" is not a version; write major.minor, as in 0.1"},
+        {"[pass a]\nabi = 0.1.2\n", ":2: ", "is not a version"},
+        {"[pass a]\nabi = -1.0\n", ":2: ", "is not a version"},
+        {"[pass a]\nabi = 0.65536\n", ":2: ", "is not a version"},
+        {"[pass a]\nallow_writable = perhaps\n", ":2: ", "allow_writable = \"perhaps\" is neither yes nor no"},
+        {"[pass a]\nsha256 = 1234\n", ":2: ", "is not a SHA-256; give 64 hexadecimal digits"},
+        {"[pass a]\ntwo words = 1\n", ":2: ", "\"two words\" is not a key's name"},
+        {"[pass a]\n= 1\n", ":2: ", "\"\" is not a key's name"},
+        {"[pass a]\nx\x1b[31m\n", ":2: ", "\"x?[31m\" is neither"},
     };
     struct fixture *fixture = *state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -231,13 +230,10 @@ static void test_manifest_default_lists_what_ships(void **state)
         enum mqb_kind kind;
         const char *id, *library;
     } expected[] = {
-        { MQB_KIND_QUANTIZER, "lsq", "lsq.so" },
-        { MQB_KIND_BACKEND, "snpe_sim", "snpe_sim.so" },
-        { MQB_KIND_PASS, "bn_fold", "pass_bn_fold.so" },
-        { MQB_KIND_PASS, "place_graph3", "pass_place_graph3.so" },
-        { MQB_KIND_COMPUTE, "native", "native.so" },
-        { MQB_KIND_COMPUTE, "openblas", "openblas.so" },
-        { MQB_KIND_COMPUTE, "onednn", "onednn.so" },
+        {MQB_KIND_QUANTIZER, "lsq", "lsq.so"},         {MQB_KIND_BACKEND, "snpe_sim", "snpe_sim.so"},
+        {MQB_KIND_PASS, "bn_fold", "pass_bn_fold.so"}, {MQB_KIND_PASS, "place_graph3", "pass_place_graph3.so"},
+        {MQB_KIND_COMPUTE, "native", "native.so"},     {MQB_KIND_COMPUTE, "openblas", "openblas.so"},
+        {MQB_KIND_COMPUTE, "onednn", "onednn.so"},
     };
     struct fixture *fixture = *state;
     struct mqb_manifest *manifest = NULL;

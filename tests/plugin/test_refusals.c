@@ -89,32 +89,32 @@ static const struct {
     int rule;
     const char *says;
 } broken[] = {
-    { "unresolved.so", 1, "a_function_that_is_nowhere" },
-    { "no_symbol.so", 2, "exports no plugin entry; wanted the symbol \"mqb_plugin_entry_v1\"" },
-    { "magic.so", 3, "the entry's magic is 0x464c457f; wanted 0x5042514d" },
-    { "short_entry.so", 4, "the entry's struct_size is 32 bytes; wanted at least 48" },
-    { "null_id.so", 4, "the entry's id is NULL" },
-    { "null_version.so", 4, "the entry's version is NULL" },
-    { "no_components.so", 4, "the entry lists 0 components" },
-    { "stride.so", 4, "components of 31 bytes" },
-    { "other_major.so", 5, "it was built for ABI 1.1; wanted ABI major 0, this host's" },
-    { "newer_minor.so", 6, "it was built for ABI 0.2; wanted at most ABI 0.1" },
-    { "newer_host.so", 6, "it needs a host of ABI 0.2 or newer" },
-    { "flush_to_zero.so", 8, "flush-to-zero and denormals-are-zero were turned on" },
-    { "flush_to_zero.so", 8, "plugin \"sample-plugin\" version 1.0.0, for [quantizer sample]" },
-    { "rounding.so", 8, "the rounding or trap mode was changed" },
-    { "interface.so", 9, "component 0 (\"sample\") has the interface \"mqb.quantizer/99\"; wanted one of mqb.quantizer/1" },
-    { "no_component_id.so", 10, "plugin \"sample-plugin\" version 1.0.0, for [quantizer sample]" },
-    { "no_component_id.so", 10, "component 0, a quantizer, has no id" },
-    { "small_component.so", 10, "component 0 has a struct_size of 16 bytes" },
-    { "null_vtable.so", 10, "the vtable of quantizer \"sample\" is NULL" },
-    { "small_vtable.so", 10, "its vtable's struct_size is " },
-    { "null_entry.so", 10, "its mandatory entry \"backward\" is NULL" },
-    { "null_options.so", 10, "num_options is 2, but options is NULL" },
-    { "no_reduce.so", 10, "sums_per_channel is 1, but reduce is NULL" },
-    { "many_sums.so", 10, "sums_per_channel is 9, more than 8" },
-    { "half_integer.so", 10, "compute \"sample\" cannot be used: 1 of the 4 integer convolution entries" },
-    { "twins.so", 11, "components 1 and 3 are both pass \"sample\"" },
+    {"unresolved.so", 1, "a_function_that_is_nowhere"},
+    {"no_symbol.so", 2, "exports no plugin entry; wanted the symbol \"mqb_plugin_entry_v1\""},
+    {"magic.so", 3, "the entry's magic is 0x464c457f; wanted 0x5042514d"},
+    {"short_entry.so", 4, "the entry's struct_size is 32 bytes; wanted at least 48"},
+    {"null_id.so", 4, "the entry's id is NULL"},
+    {"null_version.so", 4, "the entry's version is NULL"},
+    {"no_components.so", 4, "the entry lists 0 components"},
+    {"stride.so", 4, "components of 31 bytes"},
+    {"other_major.so", 5, "it was built for ABI 1.1; wanted ABI major 0, this host's"},
+    {"newer_minor.so", 6, "it was built for ABI 0.2; wanted at most ABI 0.1"},
+    {"newer_host.so", 6, "it needs a host of ABI 0.2 or newer"},
+    {"flush_to_zero.so", 8, "flush-to-zero and denormals-are-zero were turned on"},
+    {"flush_to_zero.so", 8, "plugin \"sample-plugin\" version 1.0.0, for [quantizer sample]"},
+    {"rounding.so", 8, "the rounding or trap mode was changed"},
+    {"interface.so", 9, "component 0 (\"sample\") has the interface \"mqb.quantizer/99\"; wanted one of mqb.quantizer/1"},
+    {"no_component_id.so", 10, "plugin \"sample-plugin\" version 1.0.0, for [quantizer sample]"},
+    {"no_component_id.so", 10, "component 0, a quantizer, has no id"},
+    {"small_component.so", 10, "component 0 has a struct_size of 16 bytes"},
+    {"null_vtable.so", 10, "the vtable of quantizer \"sample\" is NULL"},
+    {"small_vtable.so", 10, "its vtable's struct_size is "},
+    {"null_entry.so", 10, "its mandatory entry \"backward\" is NULL"},
+    {"null_options.so", 10, "num_options is 2, but options is NULL"},
+    {"no_reduce.so", 10, "sums_per_channel is 1, but reduce is NULL"},
+    {"many_sums.so", 10, "sums_per_channel is 9, more than 8"},
+    {"half_integer.so", 10, "compute \"sample\" cannot be used: 1 of the 4 integer convolution entries"},
+    {"twins.so", 11, "components 1 and 3 are both pass \"sample\""},
 };
 
 static void test_refusals_each_broken_plugin_breaks_its_own_rule(void **state)
@@ -198,7 +198,7 @@ static void test_refusals_truncated_library_is_p01(void **state)
     struct stat info;
     assert_int_equal(stat(MQB_BROKEN_DIR "/good.so", &info), 0);
     size_t size = (size_t)info.st_size;
-    const size_t cuts[] = { 1, 4, 20, 63, 64, 100, 500, 4096, size / 4, size / 2, size * 3 / 4, size - 100, size - 1 };
+    const size_t cuts[] = {1, 4, 20, 63, 64, 100, 500, 4096, size / 4, size / 2, size * 3 / 4, size - 100, size - 1};
     for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
         fixture_copy(fixture, MQB_BROKEN_DIR "/good.so", "cut.so", cuts[i]);
         assert_refused(fixture, "cut.so", "", 1, "; wanted a complete shared object for this machine");
@@ -278,14 +278,15 @@ static void test_refusals_absent_cpu_feature_is_p14(void **state)
     struct fixture *fixture = *state;
     const struct mqb_entry *entry = NULL;
     copy_good(fixture);
-    assert_refused(fixture, "good.so", "cpu = quantum9000", 14, "asks for CPU feature \"quantum9000\", which this host does not know");
+    assert_refused(fixture, "good.so", "cpu = quantum9000", 14,
+                   "asks for CPU feature \"quantum9000\", which this host does not know");
 #if defined(__x86_64__)
     assert_refused(fixture, "good.so", "cpu = avx521f", 14, "wanted a name such as \"avx512f\"");
     assert_int_equal(find_sample(fixture, "good.so", "cpu = sse2, sse", &entry), MQB_OK);
-    static const char *const rare[] = { "avx512f", "avx512_vnni", "avx512bf16", "avx2", "sse4_2" };
-    const bool has[] = { __builtin_cpu_supports("avx512f") != 0, __builtin_cpu_supports("avx512vnni") != 0,
-                         __builtin_cpu_supports("avx512bf16") != 0, __builtin_cpu_supports("avx2") != 0,
-                         __builtin_cpu_supports("sse4.2") != 0 };
+    static const char *const rare[] = {"avx512f", "avx512_vnni", "avx512bf16", "avx2", "sse4_2"};
+    const bool has[] = {__builtin_cpu_supports("avx512f") != 0, __builtin_cpu_supports("avx512vnni") != 0,
+                        __builtin_cpu_supports("avx512bf16") != 0, __builtin_cpu_supports("avx2") != 0,
+                        __builtin_cpu_supports("sse4.2") != 0};
     for (size_t i = 0; i < sizeof(has) / sizeof(has[0]); i++) {
         char keys[32], says[64];
         snprintf(keys, sizeof(keys), "cpu = sse2 %s", rare[i]);
@@ -313,10 +314,12 @@ static void test_refusals_component_not_carried_is_p15(void **state)
     struct fixture *fixture = *state;
     const struct mqb_entry *entry = NULL;
     copy_good(fixture);
-    const char *path = fixture_write(fixture, "m.ini", "[backend sample]\nlibrary = good.so\n[quantizer other]\nlibrary = good.so\n");
+    const char *path =
+        fixture_write(fixture, "m.ini", "[backend sample]\nlibrary = good.so\n[quantizer other]\nlibrary = good.so\n");
     assert_int_equal(mqb_registry_add_manifest(fixture->registry, path, &fixture->error), MQB_OK);
     assert_int_equal(mqb_registry_find(fixture->registry, MQB_KIND_BACKEND, "sample", &entry, &fixture->error), MQB_ERR_ABI);
-    assert_contains(fixture->error.text, "it carries quantizer \"sample\", pass \"sample\", compute \"sample\"; wanted backend \"sample\"");
+    assert_contains(fixture->error.text,
+                    "it carries quantizer \"sample\", pass \"sample\", compute \"sample\"; wanted backend \"sample\"");
     assert_contains(fixture->error.text, "[MQB-P15]");
     assert_int_equal(mqb_registry_find(fixture->registry, MQB_KIND_QUANTIZER, "other", &entry, &fixture->error), MQB_ERR_ABI);
     assert_contains(fixture->error.text, "wanted quantizer \"other\"");

@@ -27,7 +27,8 @@ static const struct mqb_entry *find(struct fixture *fixture, enum mqb_kind kind,
 static void test_registry_sections_are_counted_in_order_and_unopened(void **state)
 {
     struct fixture *fixture = *state;
-    add(fixture, "m.ini", "[pass b]\nlibrary = b.so\ndoc = the b\n[quantizer q]\nlibrary = q.so\n[pass a]\nlibrary = /x/a.so\n");
+    add(fixture, "m.ini",
+        "[pass b]\nlibrary = b.so\ndoc = the b\n[quantizer q]\nlibrary = q.so\n[pass a]\nlibrary = /x/a.so\n");
     assert_int_equal(mqb_registry_count(fixture->registry, MQB_KIND_PASS), 2);
     assert_int_equal(mqb_registry_count(fixture->registry, MQB_KIND_QUANTIZER), 1);
     assert_int_equal(mqb_registry_count(fixture->registry, MQB_KIND_BACKEND), 0);
@@ -51,7 +52,8 @@ static void test_registry_later_manifest_replaces_single_keys(void **state)
 {
     struct fixture *fixture = *state;
     fixture_folder(fixture, "user");
-    add(fixture, "system.ini", "[quantizer a]\nlibrary = a.so\ndoc = old\nbits = 4\nmargin = 1\n[quantizer b]\nlibrary = b.so\n");
+    add(fixture, "system.ini",
+        "[quantizer a]\nlibrary = a.so\ndoc = old\nbits = 4\nmargin = 1\n[quantizer b]\nlibrary = b.so\n");
     const struct mqb_entry *a = mqb_registry_at(fixture->registry, MQB_KIND_QUANTIZER, 0, false);
     const char *old_doc = a->doc;
     add(fixture, "user/user.ini", "[quantizer c]\nlibrary = c.so\n\n[quantizer a]\ndoc = new\nbits = 6\n");
@@ -61,11 +63,12 @@ static void test_registry_later_manifest_replaces_single_keys(void **state)
     assert_string_equal(old_doc, "old"); /* strings handed out stay valid */
     assert_string_equal(a->library, fixture_path(fixture, "a.so"));
     assert_contains(a->where, "/system.ini:1");
-    assert_string_equal(mqb_registry_at(fixture->registry, MQB_KIND_QUANTIZER, 2, false)->library, fixture_path(fixture, "user/c.so"));
+    assert_string_equal(mqb_registry_at(fixture->registry, MQB_KIND_QUANTIZER, 2, false)->library,
+                        fixture_path(fixture, "user/c.so"));
 
     static const struct mqb_option_spec specs[] = {
-        { "bits", MQB_OPTION_INT, 0, "8", 2, 8, NULL, NULL },
-        { "margin", MQB_OPTION_REAL, 0, "0", 0, 2, NULL, NULL },
+        {"bits", MQB_OPTION_INT, 0, "8", 2, 8, NULL, NULL},
+        {"margin", MQB_OPTION_REAL, 0, "0", 0, 2, NULL, NULL},
     };
     struct mqb_options *options = NULL;
     assert_int_equal(mqb_registry_options(fixture->registry, a, specs, 2, NULL, NULL, 0, &options, &fixture->error), MQB_OK);
@@ -87,7 +90,8 @@ static void test_registry_section_without_library_is_refused(void **state)
     assert_contains(fixture->error.text, "/m.ini:3: section [pass bad] has no \"library\", and no earlier manifest gives one");
     path = fixture_write(fixture, "m.ini", "[pass bad]\ndoc = x\nlibary = b.so\n");
     assert_int_equal(mqb_registry_add_manifest(fixture->registry, path, &fixture->error), MQB_ERR_FORMAT);
-    assert_contains(fixture->error.text, "/m.ini:1: section [pass bad] has no \"library\"; did you mean that by \"libary\" at ");
+    assert_contains(fixture->error.text,
+                    "/m.ini:1: section [pass bad] has no \"library\"; did you mean that by \"libary\" at ");
     /* A manifest with an error adds nothing. */
     assert_int_equal(mqb_registry_count(fixture->registry, MQB_KIND_PASS), 0);
 }
@@ -97,12 +101,15 @@ static void test_registry_unknown_id_suggests_the_nearest(void **state)
     struct fixture *fixture = *state;
     const struct mqb_entry *entry = NULL;
     add(fixture, "m.ini", "[backend snpe_sim]\nlibrary = s.so\n[backend acl_sim]\nlibrary = a.so\n");
-    assert_int_equal(mqb_registry_find(fixture->registry, MQB_KIND_BACKEND, "snep_sim", &entry, &fixture->error), MQB_ERR_NOT_FOUND);
+    assert_int_equal(mqb_registry_find(fixture->registry, MQB_KIND_BACKEND, "snep_sim", &entry, &fixture->error),
+                     MQB_ERR_NOT_FOUND);
     assert_contains(fixture->error.text, "there is no backend \"snep_sim\"; did you mean \"snpe_sim\"?");
     assert_contains(fixture->error.text, "snpe_sim, acl_sim");
-    assert_int_equal(mqb_registry_find(fixture->registry, MQB_KIND_BACKEND, "xyzzyplugh", &entry, &fixture->error), MQB_ERR_NOT_FOUND);
+    assert_int_equal(mqb_registry_find(fixture->registry, MQB_KIND_BACKEND, "xyzzyplugh", &entry, &fixture->error),
+                     MQB_ERR_NOT_FOUND);
     assert_null(strstr(fixture->error.text, "did you mean"));
-    assert_int_equal(mqb_registry_find(fixture->registry, MQB_KIND_PASS, "snpe_sim", &entry, &fixture->error), MQB_ERR_NOT_FOUND);
+    assert_int_equal(mqb_registry_find(fixture->registry, MQB_KIND_PASS, "snpe_sim", &entry, &fixture->error),
+                     MQB_ERR_NOT_FOUND);
     assert_contains(fixture->error.text, "--manifest");
     assert_null(entry);
 }
@@ -111,7 +118,8 @@ static void test_registry_one_library_serves_several_sections(void **state)
 {
     struct fixture *fixture = *state;
     copy_plugin(fixture, "good.so", "good.so");
-    add(fixture, "m.ini", "[quantizer sample]\nlibrary = good.so\n[pass sample]\nlibrary = ./good.so\n[compute sample]\nlibrary = good.so\n");
+    add(fixture, "m.ini",
+        "[quantizer sample]\nlibrary = good.so\n[pass sample]\nlibrary = ./good.so\n[compute sample]\nlibrary = good.so\n");
     const struct mqb_quantizer *quantizer = find(fixture, MQB_KIND_QUANTIZER, "sample")->vtable;
     const struct mqb_pass *pass = find(fixture, MQB_KIND_PASS, "sample")->vtable;
     const struct mqb_compute *compute = find(fixture, MQB_KIND_COMPUTE, "sample")->vtable;
@@ -126,7 +134,8 @@ static void test_registry_broken_neighbour_does_no_harm(void **state)
     struct fixture *fixture = *state;
     copy_plugin(fixture, "good.so", "good.so");
     copy_plugin(fixture, "magic.so", "magic.so");
-    add(fixture, "m.ini", "[quantizer bad]\nlibrary = magic.so\n[quantizer sample]\nlibrary = good.so\n[quantizer none]\nlibrary = none.so\n");
+    add(fixture, "m.ini",
+        "[quantizer bad]\nlibrary = magic.so\n[quantizer sample]\nlibrary = good.so\n[quantizer none]\nlibrary = none.so\n");
     const struct mqb_entry *entries[3];
     for (size_t i = 0; i < 3; i++) {
         entries[i] = mqb_registry_at(fixture->registry, MQB_KIND_QUANTIZER, i, true);
@@ -161,7 +170,8 @@ static void test_registry_options_come_from_specs_manifest_and_set(void **state)
     assert_int_equal(mqb_option_int(options, "bits"), 3);
     mqb_options_destroy(options);
     assert_int_equal(sample_options(fixture, "bits", "30", &options), MQB_ERR_ARGUMENT);
-    assert_contains(fixture->error.text, "--set: [quantizer sample]: bits = \"30\" is out of range; give a whole number from 2 to 8");
+    assert_contains(fixture->error.text,
+                    "--set: [quantizer sample]: bits = \"30\" is out of range; give a whole number from 2 to 8");
     assert_int_equal(sample_options(fixture, "bit", "3", &options), MQB_ERR_ARGUMENT);
     assert_contains(fixture->error.text, "--set: [quantizer sample]: there is no option \"bit\"");
     assert_contains(fixture->error.text, "did you mean \"bits\"?");
@@ -176,7 +186,8 @@ static void test_registry_options_wrong_in_manifest_say_file_and_line(void **sta
     add(fixture, "m.ini", "[quantizer sample]\nlibrary = good.so\nmargin = 1\n");
     add(fixture, "late.ini", "[quantizer sample]\n\nmargin = 9\n");
     assert_int_equal(sample_options(fixture, NULL, NULL, &options), MQB_ERR_ARGUMENT);
-    assert_contains(fixture->error.text, "/late.ini:3: [quantizer sample]: margin = \"9\" is out of range; give a number from 0.5 to 2");
+    assert_contains(fixture->error.text,
+                    "/late.ini:3: [quantizer sample]: margin = \"9\" is out of range; give a number from 0.5 to 2");
     add(fixture, "late.ini", "[quantizer sample]\nmargin = 2\nalow_writable = yes\n");
     assert_int_equal(sample_options(fixture, NULL, NULL, &options), MQB_ERR_ARGUMENT);
     assert_contains(fixture->error.text, "/late.ini:3: [quantizer sample]: there is no option \"alow_writable\"");
@@ -233,8 +244,9 @@ static void test_registry_default_manifests_stack_in_their_order(void **state)
     fixture_folder(fixture, "home");
     fixture_folder(fixture, "config");
     fixture_folder(fixture, "config/mqbench");
-    fixture_write(fixture, "home/mqbench.ini", "[pass z]\nlibrary = z.so\ndoc = home\n[pass y]\nlibrary = y.so\ndoc = home\n"
-                                               "[pass x]\nlibrary = x.so\ndoc = home\n[pass w]\nlibrary = w.so\ndoc = home\n");
+    fixture_write(fixture, "home/mqbench.ini",
+                  "[pass z]\nlibrary = z.so\ndoc = home\n[pass y]\nlibrary = y.so\ndoc = home\n"
+                  "[pass x]\nlibrary = x.so\ndoc = home\n[pass w]\nlibrary = w.so\ndoc = home\n");
     fixture_write(fixture, "config/mqbench/mqbench.ini", "[pass y]\ndoc = user\n[pass x]\ndoc = user\n[pass w]\ndoc = user\n");
     fixture_write(fixture, "variable.ini", "[pass x]\ndoc = variable\n[pass w]\ndoc = variable\n");
     const char *extra = fixture_write(fixture, "extra.ini", "[pass w]\ndoc = extra\n");
@@ -245,7 +257,7 @@ static void test_registry_default_manifests_stack_in_their_order(void **state)
     if (status) {
         fail_msg("%s", fixture->error.text);
     }
-    static const char *const docs[] = { "home", "user", "variable", "extra" };
+    static const char *const docs[] = {"home", "user", "variable", "extra"};
     for (size_t i = 0; i < 4; i++) {
         assert_string_equal(mqb_registry_at(fixture->registry, MQB_KIND_PASS, i, false)->doc, docs[i]);
     }

@@ -77,22 +77,12 @@ static struct mqb_graph *small_graph(mqb_node_id *activation, mqb_node_id *weigh
     struct mqb_graph *graph;
     const int64_t dims[2] = { 3, 4 };
     float numbers[12] = { 0 };
-    mqb_value_id w, inputs[2];
+    mqb_value_id x, w, inputs[2];
     mqb_node_id gemm;
     assert_int_equal(mqb_graph_create(&mqb_ops, &graph, &error), MQB_OK);
-    struct mqb_value *input = mqb_allocate(sizeof(*input));
-    input->name = mqb_strdup("x");
-    input->kind = MQB_VALUE_INPUT;
-    input->producer = MQB_NONE;
-    input->rank = 2;
-    input->dims[0] = MQB_BATCH;
-    input->dims[1] = 4;
-    input->batched = true;
-    graph->values = input;
-    graph->num_values = graph->values_capacity = 1;
-    graph->input = 0;
+    assert_int_equal(mqb_graph_add_input(graph, "x", 2, (const int64_t[]){ MQB_BATCH, 4 }, &x, &error), MQB_OK);
     assert_int_equal(api->add_value(graph, MQB_VALUE_PARAM, "w", 2, dims, numbers, &w, &error), MQB_OK);
-    assert_int_equal(api->add_node(graph, "FakeQuantize", "x_q", &graph->input, 1, activation, &error), MQB_OK);
+    assert_int_equal(api->add_node(graph, "FakeQuantize", "x_q", &x, 1, activation, &error), MQB_OK);
     assert_int_equal(api->set_attr_int(graph, *activation, "role", MQB_ROLE_ACTIVATION, &error), MQB_OK);
     assert_int_equal(api->set_attr_int(graph, *activation, "io", 1, &error), MQB_OK);
     assert_int_equal(api->add_node(graph, "FakeQuantize", "w_q", &w, 1, weight, &error), MQB_OK);
@@ -100,7 +90,7 @@ static struct mqb_graph *small_graph(mqb_node_id *activation, mqb_node_id *weigh
     inputs[0] = api->output(graph, *activation);
     inputs[1] = api->output(graph, *weight);
     assert_int_equal(api->add_node(graph, "Gemm", "fc", inputs, 2, &gemm, &error), MQB_OK);
-    graph->output = api->output(graph, gemm);
+    assert_int_equal(mqb_graph_set_output(graph, api->output(graph, gemm), &error), MQB_OK);
     if (mqb_graph_infer(graph, &error) != MQB_OK)
         fail_msg("%s", error.text);
     return graph;
@@ -163,7 +153,7 @@ static mqb_status refuse_two_bits(const struct mqb_host *host, const struct mqb_
                                   void **self, struct mqb_error *error)
 {
     if (scheme->bits == 2)
-        return host->fail(error, MQB_ERR_UNSUPPORTED, "two bits leave no level for me");
+        return (host->fail)(error, MQB_ERR_UNSUPPORTED, "two bits leave no level for me");
     return lsq->create(host, scheme, options, self, error);
 }
 

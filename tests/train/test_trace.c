@@ -3,44 +3,16 @@
  * batch norm folded by strategy 4, asymmetric per tensor and symmetric per channel. Each step starts from the recorded state,
  * so that one rounding flip does not hide the rest.
  */
+#include "common/support.h"
 #include "train/train.h"
 
-#include <dlfcn.h>
-#include <math.h>
-#include <setjmp.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 #include <jansson.h>
+#include <math.h>
 
 #define C 12
 #define N 8
 #define HW 12
 #define CLASSES 10
-
-static struct mqb_error err = MQB_ERROR_INIT;
-#define OK(call)                                                                                                      \
-    do {                                                                                                              \
-        mqb_status status_ = (call);                                                                                  \
-        if (status_ != MQB_OK)                                                                                        \
-            fail_msg("%s: %s", #call, err.text);                                                                      \
-    } while (0)
-
-static const void *component(const char *library, const char *interface)
-{
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s.so", MQB_PLUGIN_DIR, library);
-    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (handle == NULL)
-        fail_msg("%s", dlerror());
-    const struct mqb_plugin_entry *entry = dlsym(handle, MQB_PLUGIN_SYMBOL);
-    for (uint32_t i = 0; i < entry->num_components; i++)
-        if (strcmp(entry->components[i].interface_id, interface) == 0)
-            return entry->components[i].vtable;
-    fail_msg("%s: no %s", library, interface);
-    return NULL;
-}
 
 /* float32 .npy of known size; int64 ones are not asked for. */
 static void load_npy(const json_t *tensor, float *data, int64_t size)

@@ -71,7 +71,7 @@ struct mqb_backend_rules {
     struct mqb_scheme activation; /*   signed_codes tells which range, narrow_range drops the lowest code */
     uint8_t weight_signed, weight_narrow, activation_signed, activation_narrow;
     int32_t default_bn_fold;   /* strategy -1..4 in training */
-    const char *const *passes; /* ids, in order, NULL-terminated; the BN folding pass of the strategy runs first */
+    const char *const *passes; /* ids, in order, NULL-terminated; a pass with an option "strategy" is handed --bn-fold */
     struct mqb_contract contract;
     int32_t scope;             /* enum mqb_integer_scope */
     uint32_t reserved;

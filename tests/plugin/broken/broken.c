@@ -53,8 +53,8 @@ static mqb_status sample_qparams(const void *self, struct mqb_qparams *qparams, 
 
 #if !defined(BREAK_NULL_OPTIONS)
 static const struct mqb_option_spec sample_options[] = {
-    { "bits", MQB_OPTION_INT, 0, "8", 2, 8, NULL, "width of the codes" },
-    { "margin", MQB_OPTION_REAL, 0, "1.5", 0.5, 2.0, NULL, "widens the range" },
+    {"bits", MQB_OPTION_INT, 0, "8", 2, 8, NULL, "width of the codes"},
+    {"margin", MQB_OPTION_REAL, 0, "1.5", 0.5, 2.0, NULL, "widens the range"},
 };
 #endif
 
@@ -218,11 +218,11 @@ static const struct mqb_compute sample_compute = {
 #endif
 
 static const struct mqb_component components[] = {
-    { QUANTIZER_SIZE, 0, QUANTIZER_INTERFACE, QUANTIZER_ID, QUANTIZER_VTABLE },
-    { sizeof(struct mqb_component), 0, MQB_PASS_INTERFACE, "sample", &sample_pass },
-    { sizeof(struct mqb_component), 0, MQB_COMPUTE_INTERFACE, "sample", &sample_compute },
+    {QUANTIZER_SIZE, 0, QUANTIZER_INTERFACE, QUANTIZER_ID, QUANTIZER_VTABLE},
+    {sizeof(struct mqb_component), 0, MQB_PASS_INTERFACE, "sample", &sample_pass},
+    {sizeof(struct mqb_component), 0, MQB_COMPUTE_INTERFACE, "sample", &sample_compute},
 #if defined(BREAK_TWINS)
-    { sizeof(struct mqb_component), 0, MQB_PASS_INTERFACE, "sample", &sample_pass },
+    {sizeof(struct mqb_component), 0, MQB_PASS_INTERFACE, "sample", &sample_pass},
 #endif
 };
 

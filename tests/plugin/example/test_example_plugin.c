@@ -38,7 +38,7 @@ struct fixture {
 static int setup(void **state)
 {
     static struct fixture fixture;
-    fixture = (struct fixture){ .error = MQB_ERROR_INIT };
+    fixture = (struct fixture){.error = MQB_ERROR_INIT};
     *state = &fixture;
     if (mqb_registry_create(&host, &fixture.registry, &fixture.error) ||
         mqb_registry_add_manifest(fixture.registry, MQB_EXAMPLE_MANIFEST, &fixture.error) ||
@@ -66,13 +66,13 @@ static mqb_status set_options(struct fixture *fixture, const char *clip)
     const char *key = "clip";
     mqb_options_destroy(fixture->options);
     fixture->options = NULL;
-    return mqb_registry_options(fixture->registry, fixture->entry, fixture->quantizer->options, fixture->quantizer->num_options, &key,
-                                &clip, clip != NULL, &fixture->options, &fixture->error);
+    return mqb_registry_options(fixture->registry, fixture->entry, fixture->quantizer->options, fixture->quantizer->num_options,
+                                &key, &clip, clip != NULL, &fixture->options, &fixture->error);
 }
 
 static struct mqb_scheme scheme_make(int32_t qmin, int32_t qmax, int symmetric, int32_t num_channels)
 {
-    struct mqb_scheme scheme = { .struct_size = sizeof(scheme), .role = MQB_ROLE_WEIGHT, .bits = 4 };
+    struct mqb_scheme scheme = {.struct_size = sizeof(scheme), .role = MQB_ROLE_WEIGHT, .bits = 4};
     scheme.qmin = qmin;
     scheme.qmax = qmax;
     scheme.symmetric = symmetric != 0;
@@ -83,13 +83,14 @@ static struct mqb_scheme scheme_make(int32_t qmin, int32_t qmax, int symmetric, 
 
 static mqb_status observe(struct fixture *fixture, const float *data, int64_t channels, int64_t size)
 {
-    struct mqb_tensor_view view = { .struct_size = sizeof(view), .rank = 2, .num_elements = channels * size, .data = data };
+    struct mqb_tensor_view view = {.struct_size = sizeof(view), .rank = 2, .num_elements = channels * size, .data = data};
     view.dims[0] = channels;
     view.dims[1] = size;
     return fixture->quantizer->observe(fixture->self, &view, &fixture->error);
 }
 
-static void calibrate(struct fixture *fixture, const struct mqb_scheme *scheme, const char *clip, const float *data, int64_t size)
+static void calibrate(struct fixture *fixture, const struct mqb_scheme *scheme, const char *clip, const float *data,
+                      int64_t size)
 {
     assert_int_equal(set_options(fixture, clip), MQB_OK);
     assert_int_equal(fixture->quantizer->create(&host, scheme, fixture->options, &fixture->self, &fixture->error), MQB_OK);
@@ -99,17 +100,17 @@ static void calibrate(struct fixture *fixture, const struct mqb_scheme *scheme, 
 
 static void forward(struct fixture *fixture, int32_t channel, const float *x, float *y, int64_t size)
 {
-    const struct mqb_slice slice = { .struct_size = sizeof(slice), .channel = channel, .size = size, .x = x, .y = y };
+    const struct mqb_slice slice = {.struct_size = sizeof(slice), .channel = channel, .size = size, .x = x, .y = y};
     fixture->quantizer->forward(fixture->self, &slice);
 }
 
 static void test_example_per_channel_rounds_to_each_channels_grid(void **state)
 {
-    static const float x[2][4] = { { 7.0f, -3.5f, 0.4f, 2.5f }, { -14.0f, 3.0f, 5.0f, 0.9f } };
-    static const float expected[2][4] = { { 7.0f, -4.0f, 0.0f, 2.0f }, { -14.0f, 4.0f, 4.0f, 0.0f } };
+    static const float x[2][4] = {{7.0f, -3.5f, 0.4f, 2.5f}, {-14.0f, 3.0f, 5.0f, 0.9f}};
+    static const float expected[2][4] = {{7.0f, -4.0f, 0.0f, 2.0f}, {-14.0f, 4.0f, 4.0f, 0.0f}};
     struct fixture *fixture = *state;
     struct mqb_scheme scheme = scheme_make(-8, 7, 1, 2);
-    struct mqb_qparams qparams = { .struct_size = sizeof(qparams) };
+    struct mqb_qparams qparams = {.struct_size = sizeof(qparams)};
     calibrate(fixture, &scheme, NULL, x[0], 4);
     for (int c = 0; c < 2; c++) {
         float y[4];
@@ -128,11 +129,11 @@ static void test_example_per_channel_rounds_to_each_channels_grid(void **state)
 
 static void test_example_asymmetric_codes_keep_zero_in_the_middle(void **state)
 {
-    static const float x[] = { -127.0f, 63.5f, 0.2f, 300.0f, -300.0f };
-    static const float expected[] = { -127.0f, 64.0f, 0.0f, 127.0f, -128.0f };
+    static const float x[] = {-127.0f, 63.5f, 0.2f, 300.0f, -300.0f};
+    static const float expected[] = {-127.0f, 64.0f, 0.0f, 127.0f, -128.0f};
     struct fixture *fixture = *state;
     struct mqb_scheme scheme = scheme_make(0, 255, 0, 1);
-    struct mqb_qparams qparams = { .struct_size = sizeof(qparams) };
+    struct mqb_qparams qparams = {.struct_size = sizeof(qparams)};
     float y[5];
     calibrate(fixture, &scheme, NULL, x, 3);
     forward(fixture, 0, x, y, 5);
@@ -146,16 +147,16 @@ static void test_example_asymmetric_codes_keep_zero_in_the_middle(void **state)
 
 static void test_example_gradient_passes_where_nothing_is_clamped(void **state)
 {
-    static const float x[] = { 14.0f, 7.0f, 7.1f, -8.0f, -8.1f, 0.0f };
-    static const float dy[] = { 1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f };
-    static const float expected[] = { 0.0f, 2.0f, 0.0f, 4.0f, 0.0f, 6.0f };
+    static const float x[] = {14.0f, 7.0f, 7.1f, -8.0f, -8.1f, 0.0f};
+    static const float dy[] = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f};
+    static const float expected[] = {0.0f, 2.0f, 0.0f, 4.0f, 0.0f, 6.0f};
     struct fixture *fixture = *state;
     struct mqb_scheme scheme = scheme_make(-8, 7, 1, 1);
     float y[6], dx[6];
     calibrate(fixture, &scheme, "0.5", x, 6); /* half of 14 is kept: the scale is 1 */
     forward(fixture, 0, x, y, 6);
     assert_true(y[0] == 7.0f && y[2] == 7.0f && y[4] == -8.0f);
-    struct mqb_slice slice = { .struct_size = sizeof(slice), .size = 6, .x = x, .dy = dy, .dx = dx };
+    struct mqb_slice slice = {.struct_size = sizeof(slice), .size = 6, .x = x, .dy = dy, .dx = dx};
     fixture->quantizer->backward(fixture->self, &slice);
     for (int i = 0; i < 6; i++) {
         assert_true(dx[i] == expected[i]);
@@ -167,7 +168,7 @@ static void test_example_zeros_and_one_element_stay_finite(void **state)
     static const float zeros[8];
     struct fixture *fixture = *state;
     struct mqb_scheme scheme = scheme_make(-8, 7, 1, 1);
-    struct mqb_qparams qparams = { .struct_size = sizeof(qparams) };
+    struct mqb_qparams qparams = {.struct_size = sizeof(qparams)};
     float y[8];
     calibrate(fixture, &scheme, NULL, zeros, 8);
     forward(fixture, 0, zeros, y, 8);
@@ -180,7 +181,7 @@ static void test_example_zeros_and_one_element_stay_finite(void **state)
 
 static void test_example_bad_input_is_refused_in_words(void **state)
 {
-    const float bad[2] = { 1.0f, NAN };
+    const float bad[2] = {1.0f, NAN};
     struct fixture *fixture = *state;
     struct mqb_scheme scheme = scheme_make(-8, 7, 1, 1);
     assert_int_equal(set_options(fixture, NULL), MQB_OK);
@@ -189,16 +190,18 @@ static void test_example_bad_input_is_refused_in_words(void **state)
     assert_non_null(strstr(fixture->error.text, "element 1 is not finite"));
     scheme.pot_scale = 1;
     void *other = NULL;
-    assert_int_equal(fixture->quantizer->create(&host, &scheme, fixture->options, &other, &fixture->error), MQB_ERR_UNSUPPORTED);
+    assert_int_equal(fixture->quantizer->create(&host, &scheme, fixture->options, &other, &fixture->error),
+                     MQB_ERR_UNSUPPORTED);
     assert_null(other);
     assert_non_null(strstr(fixture->error.text, "powers of two"));
     assert_int_equal(set_options(fixture, "2"), MQB_ERR_ARGUMENT);
-    assert_non_null(strstr(fixture->error.text, "--set: [quantizer roundtrip]: clip = \"2\" is out of range; give a number from 0.1 to 1"));
+    assert_non_null(
+        strstr(fixture->error.text, "--set: [quantizer roundtrip]: clip = \"2\" is out of range; give a number from 0.1 to 1"));
 }
 
 static void test_example_state_survives_save_and_load(void **state)
 {
-    static const float x[4] = { 3.0f, -0.7f, 0.1f, 21.0f };
+    static const float x[4] = {3.0f, -0.7f, 0.1f, 21.0f};
     struct fixture *fixture = *state;
     struct mqb_scheme scheme = scheme_make(-8, 7, 1, 1);
     unsigned char buffer[64];
@@ -213,7 +216,7 @@ static void test_example_state_survives_save_and_load(void **state)
     assert_int_equal(fixture->quantizer->load(copy, buffer, size - 1, &fixture->error), MQB_ERR_FORMAT);
     assert_int_equal(fixture->quantizer->load(copy, buffer, size, &fixture->error), MQB_OK);
     forward(fixture, 0, x, y, 4);
-    const struct mqb_slice slice = { .struct_size = sizeof(slice), .size = 4, .x = x, .y = z };
+    const struct mqb_slice slice = {.struct_size = sizeof(slice), .size = 4, .x = x, .y = z};
     fixture->quantizer->forward(copy, &slice);
     fixture->quantizer->destroy(copy);
     assert_memory_equal(y, z, sizeof(y));
