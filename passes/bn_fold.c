@@ -5,8 +5,8 @@
  *    0  merge: W gamma/sigma and beta - gamma mu/sigma are computed once, the normalization is gone
  *    4  sf = gamma/sigma_running; u = conv(x, Q(W sf)); y = BN(u / sf) with batch statistics of u / sf in training
  *
- * In 4 the layer's own bias b would be added to u / sf. The batch mean takes it out again, so it is dropped, and the running mean
- * loses it: BN(v + b; mu) = BN(v; mu - b), in training and in evaluation.
+ * In 4 the layer's own bias b would be added to u / sf. The batch mean takes it out again, so it is dropped, and the running
+ * mean loses it: BN(v + b; mu) = BN(v; mu - b), in training and in evaluation.
  */
 #include <mqbench/graph.h>
 #include <mqbench/plugin.h>
@@ -58,19 +58,22 @@ static int find_fold(struct fold *fold, mqb_node_id node)
 }
 
 /* Numbers of a vector of the layer's or the normalization's, one a channel. */
-static mqb_status vector_data(const struct fold *fold, mqb_value_id value, const char *what, float **data, struct mqb_error *error)
+static mqb_status vector_data(const struct fold *fold, mqb_value_id value, const char *what, float **data,
+                              struct mqb_error *error)
 {
     int64_t dims[MQB_MAX_RANK];
     *data = value == MQB_NONE ? NULL : fold->api->value_data(fold->graph, value);
     if (*data && fold->api->value_shape(fold->graph, value, dims) == 1 && dims[0] == fold->channels)
         return MQB_OK;
-    return fold->host->fail(error, MQB_ERR_UNSUPPORTED, "\"%s\" cannot be folded into \"%s\": its %s is not %lld stored numbers",
+    return fold->host->fail(error, MQB_ERR_UNSUPPORTED,
+                            "\"%s\" cannot be folded into \"%s\": its %s is not %lld stored numbers",
                             fold->api->node_name(fold->graph, fold->bn), fold->api->node_name(fold->graph, fold->layer), what,
                             (long long)fold->channels);
 }
 
 /* The value itself if `node` alone reads it, else a copy that node reads from now on. */
-static mqb_status own_value(const struct fold *fold, mqb_node_id node, int32_t index, mqb_value_id *value, struct mqb_error *error)
+static mqb_status own_value(const struct fold *fold, mqb_node_id node, int32_t index, mqb_value_id *value,
+                            struct mqb_error *error)
 {
     const struct mqb_graph_api *api = fold->api;
     *value = api->input(fold->graph, node, index);
@@ -79,8 +82,8 @@ static mqb_status own_value(const struct fold *fold, mqb_node_id node, int32_t i
     int64_t dims[MQB_MAX_RANK];
     int32_t rank = api->value_shape(fold->graph, *value, dims);
     mqb_value_id copy;
-    mqb_status status = api->add_value(fold->graph, api->value_kind(fold->graph, *value), api->value_name(fold->graph, *value), rank,
-                                       dims, api->value_data(fold->graph, *value), &copy, error);
+    mqb_status status = api->add_value(fold->graph, api->value_kind(fold->graph, *value), api->value_name(fold->graph, *value),
+                                       rank, dims, api->value_data(fold->graph, *value), &copy, error);
     if (status == MQB_OK)
         status = api->set_input(fold->graph, node, index, copy, error);
     *value = copy;
@@ -117,7 +120,7 @@ static mqb_status fold_by_statistics(const struct fold *fold, struct mqb_error *
     if (status != MQB_OK)
         return status;
 
-    const mqb_value_id scale_inputs[] = { api->input(graph, fold->bn, BN_GAMMA), api->input(graph, fold->bn, BN_VAR) };
+    const mqb_value_id scale_inputs[] = {api->input(graph, fold->bn, BN_GAMMA), api->input(graph, fold->bn, BN_VAR)};
     snprintf(name, sizeof(name), "%s_scale", api->node_name(graph, fold->bn));
     status = api->add_node(graph, "BatchScale", name, scale_inputs, 2, &scale, error);
     if (status == MQB_OK)
@@ -125,7 +128,7 @@ static mqb_status fold_by_statistics(const struct fold *fold, struct mqb_error *
     if (status != MQB_OK)
         return status;
 
-    const mqb_value_id scaled_inputs[] = { fold->weight, api->output(graph, scale) };
+    const mqb_value_id scaled_inputs[] = {fold->weight, api->output(graph, scale)};
     snprintf(name, sizeof(name), "%s_folded", api->value_name(graph, fold->weight));
     status = api->add_node(graph, "ScaleChannels", name, scaled_inputs, 2, &scaled, error);
     if (status == MQB_OK)
@@ -170,8 +173,9 @@ static mqb_status fold_by_merging(const struct fold *fold, struct mqb_error *err
         double sf = (double)gamma[c] / sqrt((double)var[c] + fold->epsilon);
         merged[c] = (float)((double)beta[c] + ((bias ? (double)bias[c] : 0.0) - (double)mean[c]) * sf);
         if (!(fabsf(merged[c]) < INFINITY)) {
-            status = fold->host->fail(error, MQB_ERR_NUMERIC, "\"%s\": channel %lld cannot be merged, running variance %g, gamma %g",
-                                      api->node_name(graph, fold->bn), (long long)c, (double)var[c], (double)gamma[c]);
+            status =
+                fold->host->fail(error, MQB_ERR_NUMERIC, "\"%s\": channel %lld cannot be merged, running variance %g, gamma %g",
+                                 api->node_name(graph, fold->bn), (long long)c, (double)var[c], (double)gamma[c]);
             goto out;
         }
         for (int64_t i = c * size; i < (c + 1) * size; i++)
@@ -199,7 +203,8 @@ static mqb_status bn_fold_run(const struct mqb_host *host, struct mqb_graph *gra
     if (strategy == -1)
         return MQB_OK;
     if (strategy != 0 && strategy != 4)
-        return host->fail(error, MQB_ERR_UNSUPPORTED, "batch norm folding strategy %lld is not available; choose -1 (keep), 0 (merge) or 4",
+        return host->fail(error, MQB_ERR_UNSUPPORTED,
+                          "batch norm folding strategy %lld is not available; choose -1 (keep), 0 (merge) or 4",
                           (long long)strategy);
     /* A fold moves the order about, not the ids. */
     int32_t num_nodes = api->num_nodes(graph);
@@ -208,7 +213,7 @@ static mqb_status bn_fold_run(const struct mqb_host *host, struct mqb_graph *gra
         return host->fail(error, MQB_ERR_MEMORY, "no memory to list %d nodes", (int)num_nodes);
     for (int32_t i = 0; i < num_nodes; i++)
         nodes[i] = api->node_at(graph, i);
-    struct fold fold = { .host = host, .api = api, .graph = graph };
+    struct fold fold = {.host = host, .api = api, .graph = graph};
     mqb_status status = MQB_OK;
     for (int32_t i = 0; i < num_nodes && status == MQB_OK; i++) {
         if (!find_fold(&fold, nodes[i]))
@@ -221,7 +226,7 @@ static mqb_status bn_fold_run(const struct mqb_host *host, struct mqb_graph *gra
 }
 
 static const struct mqb_option_spec bn_fold_options[] = {
-    { "strategy", MQB_OPTION_INT, 0, "4", -1, 4, NULL, "-1 keep, 0 merge once, 4 fold with batch statistics kept" },
+    {"strategy", MQB_OPTION_INT, 0, "4", -1, 4, NULL, "-1 keep, 0 merge once, 4 fold with batch statistics kept"},
 };
 
 static const struct mqb_pass bn_fold_pass = {
@@ -233,7 +238,7 @@ static const struct mqb_pass bn_fold_pass = {
 };
 
 static const struct mqb_component components[] = {
-    { sizeof(struct mqb_component), 0, MQB_PASS_INTERFACE, "bn_fold", &bn_fold_pass },
+    {sizeof(struct mqb_component), 0, MQB_PASS_INTERFACE, "bn_fold", &bn_fold_pass},
 };
 
 MQB_PLUGIN("pass_bn_fold", "0.1.0", components);

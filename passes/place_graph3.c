@@ -42,14 +42,14 @@ static int is_clamp(const char *op)
 
 static int carries_codes(const char *op)
 {
-    static const char *const ops[] = { "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten", "Slice", "Pad", "ChannelShuffle",
-                                       "Relu", "Clip", NULL };
+    static const char *const ops[] = {
+        "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten", "Slice", "Pad", "ChannelShuffle", "Relu", "Clip", NULL};
     return named(op, ops);
 }
 
 static int joins_tensors(const char *op)
 {
-    static const char *const ops[] = { "Add", "Mul", "Concat", NULL };
+    static const char *const ops[] = {"Add", "Mul", "Concat", NULL};
     return named(op, ops);
 }
 
@@ -76,7 +76,7 @@ static int belongs_to_layer(const struct placement *p, mqb_node_id bn)
 
 static int stores_tensor(const struct placement *p, mqb_node_id node)
 {
-    static const char *const smooth[] = { "HardSwish", "HardSigmoid", "Sigmoid", NULL };
+    static const char *const smooth[] = {"HardSwish", "HardSigmoid", "Sigmoid", NULL};
     const char *op = p->api->node_op(p->graph, node);
     if (strcmp(op, "BatchNormalization") == 0)
         return !belongs_to_layer(p, node);
@@ -243,7 +243,7 @@ static mqb_status mark_ends(struct placement *p, struct mqb_error *error)
 static mqb_status place_graph3_run(const struct mqb_host *host, struct mqb_graph *graph, const struct mqb_options *options,
                                    int32_t *num_edits, struct mqb_error *error)
 {
-    struct placement p = { .host = host, .api = host->graph, .graph = graph };
+    struct placement p = {.host = host, .api = host->graph, .graph = graph};
     (void)options;
     *num_edits = 0;
     p.num_nodes = host->graph->num_nodes(graph);
@@ -269,7 +269,7 @@ static const struct mqb_pass place_graph3_pass = {
 };
 
 static const struct mqb_component components[] = {
-    { sizeof(struct mqb_component), 0, MQB_PASS_INTERFACE, "place_graph3", &place_graph3_pass },
+    {sizeof(struct mqb_component), 0, MQB_PASS_INTERFACE, "place_graph3", &place_graph3_pass},
 };
 
 MQB_PLUGIN("pass_place_graph3", "0.1.0", components);

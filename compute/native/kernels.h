@@ -6,9 +6,16 @@
 #define KERNEL_INLINE static inline __attribute__((always_inline))
 #define KERNEL_UNROLL _Pragma("GCC unroll 32")
 
+/* Number `index` of `parts` almost equal pieces of `count`: where it begins. */
+static inline int32_t piece_begin(int32_t count, int32_t parts, int32_t index)
+{
+    return count / parts * index + native_min(index, count % parts);
+}
+
 #include "pack.h"
 #include "kernel_dense.h"
 #include "kernel_depthwise.h"
+#include "depthwise_run.h"
 #include "pass_run.h"
 #include "weights_depthwise.h"
 #include "weights_run.h"
@@ -19,7 +26,6 @@ const struct native_isa VEC_ISA = {
     .lanes = VEC_LANES,
     .tile = { VEC_TILE1, VEC_TILE2 },
     .itile = { IVEC_TILE1, IVEC_TILE2 },
-    .dwtile = VEC_DEPTHWISE_TILE,
     .quad_size = IVEC_QUAD_SIZE,
     .pack_float = pack_float,
     .pack_integer = pack_integer,

@@ -75,7 +75,7 @@ static void native_forward(const struct mqb_conv_plan *plan, int32_t n, const fl
     size_t y_size = (size_t)shape->k * shape->p * shape->q;
 
     if (!pass->fused) {
-        plan->isa->pass_run(pass, n, x, packed, bias, y, 0, plan->zeros, scratch);
+        plan->isa->pass_run(pass, n, x, packed, bias, y, 0, pass->depthwise ? NULL : plan->zeros, scratch);
         return;
     }
     uint8_t *padded = (uint8_t *)scratch + pass->rows_size + pass->outs_size;
@@ -90,7 +90,8 @@ static void native_backward_data(const struct mqb_conv_plan *plan, int32_t n, co
 {
     const void *backward = (const uint8_t *)packed + native_round_up(plan->forward.packed_size, 64);
 
-    plan->isa->pass_run(&plan->backward, n, dy, backward, NULL, dx, accumulate, plan->zeros, scratch);
+    plan->isa->pass_run(&plan->backward, n, dy, backward, NULL, dx, accumulate,
+                         plan->backward.depthwise ? NULL : plan->zeros, scratch);
 }
 
 static void native_backward_weights(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw,
@@ -131,7 +132,7 @@ static void native_integer_forward(const struct mqb_conv_plan *plan, int32_t n, 
             memset(more + room, 0, room);
             memcpy(more + room, x + n * x_size - tail, tail);
         }
-        plan->isa->pass_run(pass, n, x, packed, NULL, acc, 0, more, scratch);
+        plan->isa->pass_run(pass, n, x, packed, NULL, acc, 0, pass->depthwise && pad_value == 0 ? NULL : more, scratch);
         return;
     }
     for (int32_t i = 0; i < n; i++) {

@@ -74,12 +74,6 @@ static void tile_pointers(struct pixel_walk *walk, int32_t pixels, const uint8_t
     }
 }
 
-/* Number `index` of `parts` almost equal pieces of `count`: where it begins. */
-static inline int32_t piece_begin(int32_t count, int32_t parts, int32_t index)
-{
-    return count / parts * index + native_min(index, count % parts);
-}
-
 /* The tiles of a band, for all groups and blocks. */
 static void band_run(const struct native_pass *pass, const struct native_class *class, int32_t count, int32_t tiles,
                      const void *packed, const float *bias, int32_t accumulate, const uint8_t *const *rows, uint8_t *const *outs)
@@ -88,19 +82,6 @@ static void band_run(const struct native_pass *pass, const struct native_class *
     struct native_tile tile = { .num_taps = class->num_taps, .run = pass->run, .accumulate = accumulate };
     const uint8_t *weight = (const uint8_t *)packed + class->weight_offset;
 
-    if (pass->depthwise) {
-        tile.weight = weight;
-        tile.bias = bias;
-        tile.width = pass->out_c;
-        for (int32_t i = 0; i < tiles; i++) {
-            int32_t begin = piece_begin(count, tiles, i), pixels = piece_begin(count, tiles, i + 1) - begin;
-
-            tile.rows = rows + (size_t)begin * (size_t)class->num_taps;
-            tile.outs = outs + begin;
-            depthwise_kernels[integer][pixels - 1](&tile);
-        }
-        return;
-    }
     const size_t block_size = (size_t)VEC_LANES * (size_t)class->num_taps * (size_t)pass->run * (size_t)pass->unit_size;
     for (int32_t g = 0; g < pass->groups; g++) {
         for (int32_t k = 0; k < pass->group_out;) {
@@ -126,6 +107,28 @@ static void band_run(const struct native_pass *pass, const struct native_class *
     }
 }
 
+/* Pixels that no tap reaches. */
+static void class_clear(const struct native_pass *pass, const struct native_class *class, int32_t n, float *out)
+{
+    for (int32_t i = 0; i < n * class->height; i++) {
+        const ptrdiff_t y = (ptrdiff_t)(i / class->height) * pass->out_h + class->origin_h +
+                            (ptrdiff_t)(i % class->height) * pass->out_step_h;
+        float *pixel = out + (y * pass->out_w + class->origin_w) * pass->out_c;
+
+        for (int32_t x = 0; x < class->width; x++) {
+            int32_t c = 0;
+
+            for (; c + VEC_LANES <= pass->out_c; c += VEC_LANES) {
+                vec_store(pixel + c, vec_zero());
+            }
+            for (; c < pass->out_c; c++) {
+                pixel[c] = 0.0f;
+            }
+            pixel += (ptrdiff_t)pass->out_step_w * pass->out_c;
+        }
+    }
+}
+
 static void pass_run(const struct native_pass *pass, int32_t n, const void *in, const void *packed, const float *bias, void *out,
                      int32_t accumulate, const void *pad_row, void *scratch)
 {
@@ -133,12 +136,19 @@ static void pass_run(const struct native_pass *pass, int32_t n, const void *in, 
     uint8_t **outs = (uint8_t **)(void *)((uint8_t *)scratch + pass->rows_size);
     const size_t in_pixels = (size_t)n * (size_t)pass->in_h * (size_t)pass->in_w;
 
+    if (pass->depthwise) {
+        depthwise_run(pass, n, in, packed, bias, out, accumulate, pad_row, scratch);
+        return;
+    }
     for (int32_t c = 0; c < pass->num_classes; c++) {
         const struct native_class *class = &pass->classes[c];
         int64_t total = (int64_t)n * class->height * class->width;
         struct pixel_walk walk = { pass, class, in, pad_row, out, 0, 0, 0 };
 
-        if (class->num_taps == 0 && accumulate != 0) {
+        if (class->num_taps == 0) {
+            if (accumulate == 0) {
+                class_clear(pass, class, n, out);
+            }
             continue;
         }
         for (int64_t start = 0; start < total; start += pass->band) {

@@ -11,6 +11,7 @@ enum {
     BAND_PIXELS = 384,
     BAND_POINTERS = 8192,
     WGRAD_BAND_SIZE = 192 * 1024, /* bytes of x and dy that the weight gradient works on at a time */
+    WGRAD_BAND_PIXELS = 256,      /* but at least so many: the sums may have to come from far away for each band */
     WGRAD_BAND_ROWS = 1024,
 };
 
@@ -118,13 +119,16 @@ static void pass_finish(struct native_pass *pass, const struct native_isa *isa, 
         max_taps = class->num_taps > max_taps ? class->num_taps : max_taps;
     }
     pass->packed_size = native_round_up(pass->packed_size, 64);
-    pass->tile = pass->depthwise ? isa->dwtile : pass->group_out <= isa->lanes ? tile[0] : tile[1];
+    pass->tile = pass->group_out <= isa->lanes ? tile[0] : tile[1];
     pass->band = native_min(BAND_PIXELS, BAND_POINTERS / max_taps) / pass->tile * pass->tile;
     if (pass->band < pass->tile) {
         pass->band = pass->tile;
     }
     pass->rows_size = ((size_t)pass->band * (size_t)max_taps + NATIVE_POINTER_CHUNK) * sizeof(void *);
     pass->rows_size = native_round_up(pass->rows_size, 64);
+    if (pass->depthwise) { /* rows, steps and weights of a pixel's taps */
+        pass->rows_size = native_round_up(3 * (size_t)max_taps * sizeof(void *), 192);
+    }
     pass->outs_size = native_round_up(((size_t)pass->band + NATIVE_POINTER_CHUNK) * sizeof(void *), 64);
 }
 
@@ -254,7 +258,7 @@ static void plan_sizes(struct mqb_conv_plan *plan)
     size_t pixels = (size_t)plan->pad_h * (size_t)plan->pad_w;
     size_t row_size = ((size_t)s->q * (size_t)s->k + (size_t)s->stride_h * (size_t)s->w * (size_t)s->c) * sizeof(float);
     size_t all_rows = (size_t)plan->max_images * (size_t)s->p;
-    size_t rows = size_max(WGRAD_BAND_SIZE / row_size, 1);
+    size_t rows = size_max(WGRAD_BAND_SIZE / row_size, (size_t)((WGRAD_BAND_PIXELS + s->q - 1) / s->q));
 
     plan->pad_size = plan->forward.fused ? native_round_up(pixels * (size_t)s->c * sizeof(float), 64) : 0;
     plan->pad_integer_size = plan->integer.fused ? native_round_up(pixels * (size_t)s->c + 3, 64) : 0;

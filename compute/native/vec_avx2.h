@@ -22,7 +22,6 @@
 #define IVEC_TILE2 4
 #define IVEC_UNROLL1 1
 #define IVEC_UNROLL2 1
-#define VEC_DEPTHWISE_TILE 8
 #define IVEC_QUAD_SIZE 8
 
 typedef __m256 vec;

@@ -20,7 +20,6 @@
 #define IVEC_TILE2 12
 #define IVEC_UNROLL1 4
 #define IVEC_UNROLL2 2
-#define VEC_DEPTHWISE_TILE 8
 #define IVEC_QUAD_SIZE 4
 
 typedef __m512 vec;

@@ -20,7 +20,6 @@
 #define IVEC_TILE2 2
 #define IVEC_UNROLL1 1
 #define IVEC_UNROLL2 1
-#define VEC_DEPTHWISE_TILE 4
 #define IVEC_QUAD_SIZE 4
 
 typedef struct vec {

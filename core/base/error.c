@@ -75,7 +75,7 @@ static int edit_distance(const char *a, const char *b)
     int rows[3][NAME_LIMIT + 1];
     int n = (int)strlen(a), m = (int)strlen(b);
     if (n > NAME_LIMIT || m > NAME_LIMIT)
-        return NAME_LIMIT;
+        return n + m; /* as if nothing were alike */
     for (int j = 0; j <= m; j++)
         rows[0][j] = j;
     for (int i = 1; i <= n; i++) {

@@ -47,10 +47,11 @@ static mqb_status read_file(struct mqb_records *records, const char *path, size_
     size_t num = size / RECORD;
     if (num == 0 || size % RECORD != 0) {
         mqb_deallocate(data);
-        return mqb_fail(error, MQB_ERR_FORMAT,
-                        "%s: its %zu bytes are no whole number of CIFAR-10 records (%zu bytes each): cut in the middle of record %zu, or"
-                        " not a CIFAR-10 binary file; fetch it again",
-                        path, size, RECORD, num);
+        return mqb_fail(
+            error, MQB_ERR_FORMAT,
+            "%s: its %zu bytes are no whole number of CIFAR-10 records (%zu bytes each): cut in the middle of record %zu, or"
+            " not a CIFAR-10 binary file; fetch it again",
+            path, size, RECORD, num);
     }
     status = mqb_records_add_block(records, data, size, num, error);
     if (status != MQB_OK)
@@ -58,8 +59,9 @@ static mqb_status read_file(struct mqb_records *records, const char *path, size_
     for (size_t i = 0; i < num && (limit == 0 || records->num < limit); i++) {
         const uint8_t *record = bytes + i * RECORD;
         if (record[0] >= NUM_CLASSES)
-            return mqb_fail(error, MQB_ERR_FORMAT, "%s: record %zu has label %d, expected 0 to %d; the file is damaged or not CIFAR-10", path,
-                            i, record[0], NUM_CLASSES - 1);
+            return mqb_fail(error, MQB_ERR_FORMAT,
+                            "%s: record %zu has label %d, expected 0 to %d; the file is damaged or not CIFAR-10", path, i,
+                            record[0], NUM_CLASSES - 1);
         records->pixels[records->num] = record + 1;
         records->labels[records->num++] = record[0];
     }
@@ -96,10 +98,11 @@ static mqb_status find_files(const char *dir, struct mqb_paths files[2], struct 
         mqb_deallocate(path);
     }
     if (status == MQB_OK && files[0].num + files[1].num == 0)
-        status = mqb_fail(error, MQB_ERR_NOT_FOUND,
-                          "%s: the folder holds no CIFAR-10 file; expected data_batch_1.bin ... data_batch_5.bin and test_batch.bin, or name"
-                          " the files: cifar10:train=FILE+FILE,test=FILE",
-                          dir);
+        status = mqb_fail(
+            error, MQB_ERR_NOT_FOUND,
+            "%s: the folder holds no CIFAR-10 file; expected data_batch_1.bin ... data_batch_5.bin and test_batch.bin, or name"
+            " the files: cifar10:train=FILE+FILE,test=FILE",
+            dir);
     mqb_paths_deinit(&names);
     return status;
 }

@@ -42,14 +42,14 @@ struct mqb_dataset {
 };
 
 /* Opens "cifar10:DIR", "synth", ... Limits: 0 = all, else the first so many. Unknown kind: the error names the nearest.
- * seed: what synth draws its images from unless its word says seed=S; 0 stands for its own default. The other kinds draw nothing.
+ * seed: what synth draws its images from unless its word says seed=S; 0 stands for its own default. Other kinds draw nothing.
  * A split may be empty (num 0), both may not. */
 mqb_status mqb_dataset_open(const char *word, size_t train_limit, size_t test_limit, uint64_t seed, struct mqb_dataset **dataset,
                             struct mqb_error *error);
 void mqb_dataset_close(struct mqb_dataset *dataset);
 const struct mqb_dataset_kind *const *mqb_dataset_kinds(void); /* NULL-terminated */
 
-/* x = (u8 * scale - mean) / std per channel: out = u8 * a[c] + b[c] in float32. */
+/* x = (u8 * scale - mean) / std per channel: out = u8 * a[c] + b[c] in float32. Images of one channel use the first. */
 struct mqb_normalize {
     char text[96]; /* as it is spelt on the command line */
     float a[4], b[4];

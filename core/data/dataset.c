@@ -4,11 +4,7 @@
 #include <string.h>
 
 static const struct mqb_dataset_kind *const kinds[] = {
-    &mqb_dataset_kind_cifar10,
-    &mqb_dataset_kind_idx,
-    &mqb_dataset_kind_images,
-    &mqb_dataset_kind_synth,
-    NULL,
+    &mqb_dataset_kind_cifar10, &mqb_dataset_kind_idx, &mqb_dataset_kind_images, &mqb_dataset_kind_synth, NULL,
 };
 #define NUM_KINDS (sizeof kinds / sizeof kinds[0] - 1)
 
@@ -39,16 +35,17 @@ static mqb_status find_kind(const char *word, size_t length, const struct mqb_da
     const char *nearest = given == NULL ? NULL : mqb_nearest(given, names, NUM_KINDS);
     mqb_status status = MQB_ERR_NOT_FOUND;
     if (nearest != NULL)
-        mqb_fail(error, status, "unknown kind of data set '%s' in '%s', did you mean '%s'? (kinds: %s)", given, word, nearest, all);
+        mqb_fail(error, status, "unknown kind of data set '%s' in '%s', did you mean '%s'? (kinds: %s)", given, word, nearest,
+                 all);
     else
-        mqb_fail(error, status, "unknown kind of data set '%.*s' in '%s'; write KIND:PATH with one of the kinds %s", (int)length, word,
-                 word, all);
+        mqb_fail(error, status, "unknown kind of data set '%.*s' in '%s'; write KIND:PATH with one of the kinds %s",
+                 (int)length, word, word, all);
     mqb_deallocate(given);
     return status;
 }
 
-mqb_status mqb_dataset_open(const char *word, size_t train_limit, size_t test_limit, uint64_t seed, struct mqb_dataset **dataset,
-                            struct mqb_error *error)
+mqb_status mqb_dataset_open(const char *word, size_t train_limit, size_t test_limit, uint64_t seed,
+                            struct mqb_dataset **dataset, struct mqb_error *error)
 {
     const struct mqb_dataset_kind *kind = NULL;
     size_t length = strcspn(word, ":");
@@ -73,8 +70,8 @@ mqb_status mqb_dataset_open(const char *word, size_t train_limit, size_t test_li
     /* Image numbers travel as uint32_t (struct mqb_batch, mqb_shuffle). */
     for (int split = 0; split < 2 && status == MQB_OK; split++)
         if (opened->num[split] > UINT32_MAX)
-            status = mqb_fail(error, MQB_ERR_UNSUPPORTED, "data set %s: %zu images in one split; at most 4294967295 can be used",
-                              word, opened->num[split]);
+            status = mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                              "data set %s: %zu images in one split; at most 4294967295 can be used", word, opened->num[split]);
     if (status != MQB_OK) {
         mqb_dataset_close(opened);
         return status;

@@ -45,11 +45,13 @@ static mqb_status read_exactly(gzFile file, const char *path, void *out, size_t 
         int code = Z_OK;
         const char *reason = gzerror(file, &code);
         if (got < 0)
-            return mqb_fail(error, MQB_ERR_FORMAT, "%s: the gzip data is damaged (%s) after %zu of %zu bytes of its %s; fetch it again",
-                            path, code == Z_ERRNO ? strerror(errno) : reason, used, size, what);
+            return mqb_fail(error, MQB_ERR_FORMAT,
+                            "%s: the gzip data is damaged (%s) after %zu of %zu bytes of its %s; fetch it again", path,
+                            code == Z_ERRNO ? strerror(errno) : reason, used, size, what);
         if (got == 0)
-            return mqb_fail(error, MQB_ERR_FORMAT, "%s: ends after %zu of %zu bytes of its %s; it is cut in the middle, fetch it again",
-                            path, used, size, what);
+            return mqb_fail(error, MQB_ERR_FORMAT,
+                            "%s: ends after %zu of %zu bytes of its %s; it is cut in the middle, fetch it again", path, used,
+                            size, what);
         used += (size_t)got;
     }
     return MQB_OK;
@@ -72,8 +74,8 @@ static mqb_status read_file(const char *path, uint32_t magic, struct idx_file *i
     struct stat info;
     gzFile file = stat(path, &info) == 0 ? gzopen(path, "rb") : NULL;
     if (file == NULL)
-        return mqb_fail(error, errno == ENOENT ? MQB_ERR_NOT_FOUND : MQB_ERR_IO, "%s: cannot be opened (%s); check the path", path,
-                        strerror(errno));
+        return mqb_fail(error, errno == ENOENT ? MQB_ERR_NOT_FOUND : MQB_ERR_IO, "%s: cannot be opened (%s); check the path",
+                        path, strerror(errno));
     size_t rank = magic & 0xff;
     uint8_t header[16], extra;
     uint8_t *data = NULL;
@@ -82,8 +84,9 @@ static mqb_status read_file(const char *path, uint32_t magic, struct idx_file *i
     if (status != MQB_OK)
         goto out;
     if (big_endian(header) != magic) {
-        status = mqb_fail(error, MQB_ERR_FORMAT, "%s: begins with 0x%08x, expected 0x%08x (IDX %s)", path, big_endian(header), magic,
-                          magic == MAGIC_IMAGES ? "images: u8, 3 dims; are images and labels exchanged?" : "labels: u8, 1 dim");
+        status =
+            mqb_fail(error, MQB_ERR_FORMAT, "%s: begins with 0x%08x, expected 0x%08x (IDX %s)", path, big_endian(header), magic,
+                     magic == MAGIC_IMAGES ? "images: u8, 3 dims; are images and labels exchanged?" : "labels: u8, 1 dim");
         goto out;
     }
     status = read_exactly(file, path, header + 4, 4 * rank, "header", error);
@@ -94,15 +97,17 @@ static mqb_status read_file(const char *path, uint32_t magic, struct idx_file *i
         idx->dims[i] = big_endian(header + 4 + 4 * i);
         bool fits = !__builtin_mul_overflow(idx->size, idx->dims[i], &idx->size) && (i == 0 || idx->dims[i] <= MAX_SIDE);
         if (idx->dims[i] == 0 || !fits) {
-            status = mqb_fail(error, MQB_ERR_FORMAT, "%s: dim %zu in its header is %u, expected 1 to %u; the file is damaged", path, i,
-                              idx->dims[i], i == 0 ? UINT32_MAX : MAX_SIDE);
+            status = mqb_fail(error, MQB_ERR_FORMAT, "%s: dim %zu in its header is %u, expected 1 to %u; the file is damaged",
+                              path, i, idx->dims[i], i == 0 ? UINT32_MAX : MAX_SIDE);
             goto out;
         }
     }
     /* A damaged header must not ask for all the memory there is: deflate packs 1032 bytes into one at best. */
     if (idx->size / (gzdirect(file) ? 1 : 1032) > (uint64_t)info.st_size) {
-        status = mqb_fail(error, MQB_ERR_FORMAT, "%s: its header promises %zu bytes, but the file has only %lld; it is cut in the middle,"
-                          " fetch it again", path, idx->size, (long long)info.st_size);
+        status = mqb_fail(error, MQB_ERR_FORMAT,
+                          "%s: its header promises %zu bytes, but the file has only %lld; it is cut in the middle,"
+                          " fetch it again",
+                          path, idx->size, (long long)info.st_size);
         goto out;
     }
     data = mqb_allocate(idx->size);
@@ -117,10 +122,11 @@ static mqb_status read_file(const char *path, uint32_t magic, struct idx_file *i
     int beyond = gzread(file, &extra, 1), code = Z_OK;
     const char *reason = gzerror(file, &code);
     if (beyond > 0)
-        status = mqb_fail(error, MQB_ERR_FORMAT, "%s: goes on behind the %zu bytes that its header promises; the file is damaged", path,
-                          idx->size);
+        status = mqb_fail(error, MQB_ERR_FORMAT,
+                          "%s: goes on behind the %zu bytes that its header promises; the file is damaged", path, idx->size);
     else if (code != Z_OK)
-        status = mqb_fail(error, MQB_ERR_FORMAT, "%s: the gzip data is damaged or cut (%s) at its end; fetch it again", path, reason);
+        status = mqb_fail(error, MQB_ERR_FORMAT, "%s: the gzip data is damaged or cut (%s) at its end; fetch it again", path,
+                          reason);
     if (status != MQB_OK)
         goto out;
     idx->data = data;
@@ -137,14 +143,14 @@ static mqb_status add_images(struct mqb_dataset *dataset, struct mqb_records *re
 {
     size_t num = images->dims[0], pixels = (size_t)images->dims[1] * images->dims[2];
     if (labels->dims[0] != num)
-        return mqb_fail(error, MQB_ERR_FORMAT, "%s: has %u labels, but %s has %zu images; the two files do not belong together", labels_path,
-                        labels->dims[0], images_path, num);
+        return mqb_fail(error, MQB_ERR_FORMAT, "%s: has %u labels, but %s has %zu images; the two files do not belong together",
+                        labels_path, labels->dims[0], images_path, num);
     if (dataset->height == 0) {
         dataset->height = (int32_t)images->dims[1];
         dataset->width = (int32_t)images->dims[2];
     } else if (dataset->height != (int32_t)images->dims[1] || dataset->width != (int32_t)images->dims[2]) {
-        return mqb_fail(error, MQB_ERR_FORMAT, "%s: its images are %ux%u, the ones before it %dx%d; all must have one size", images_path,
-                        images->dims[1], images->dims[2], dataset->height, dataset->width);
+        return mqb_fail(error, MQB_ERR_FORMAT, "%s: its images are %ux%u, the ones before it %dx%d; all must have one size",
+                        images_path, images->dims[1], images->dims[2], dataset->height, dataset->width);
     }
     uint8_t *data = images->data;
     images->data = NULL;
@@ -154,8 +160,8 @@ static mqb_status add_images(struct mqb_dataset *dataset, struct mqb_records *re
     for (size_t i = 0; i < num && (limit == 0 || records->num < limit); i++) {
         if (labels->data[i] >= dataset->num_classes)
             return mqb_fail(error, MQB_ERR_FORMAT,
-                            "%s: record %zu has label %d, expected 0 to %d; if there are more classes, say classes=N", labels_path, i,
-                            labels->data[i], dataset->num_classes - 1);
+                            "%s: record %zu has label %d, expected 0 to %d; if there are more classes, say classes=N",
+                            labels_path, i, labels->data[i], dataset->num_classes - 1);
         records->pixels[records->num] = data + i * pixels;
         records->labels[records->num++] = labels->data[i];
     }
@@ -169,7 +175,8 @@ static mqb_status read_split(struct mqb_dataset *dataset, enum mqb_split split, 
     size_t limit = dataset->limit[split];
     mqb_status status = MQB_OK;
     if (images->num != labels->num)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "data set idx: %zu files of %s images, but %zu of labels; each needs its partner", images->num,
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "data set idx: %zu files of %s images, but %zu of labels; each needs its partner", images->num,
                         mqb_split_name(split), labels->num);
     for (size_t i = 0; i < images->num && status == MQB_OK && (limit == 0 || records->num < limit); i++) {
         struct idx_file image_file = {0}, label_file = {0};
@@ -236,10 +243,11 @@ static mqb_status find_files(const char *dir, struct mqb_paths files[2][2], stru
         status = add_pair(files, split, dir, name, error);
     }
     if (status == MQB_OK && files[0][0].num + files[1][0].num == 0)
-        status = mqb_fail(error, MQB_ERR_NOT_FOUND,
-                          "%s: the folder holds no IDX file; expected train-images-idx3-ubyte[.gz], t10k-images-idx3-ubyte[.gz] and their"
-                          " labels, or name the files: idx:train=FILE,train-labels=FILE,test=FILE,test-labels=FILE",
-                          dir);
+        status = mqb_fail(
+            error, MQB_ERR_NOT_FOUND,
+            "%s: the folder holds no IDX file; expected train-images-idx3-ubyte[.gz], t10k-images-idx3-ubyte[.gz] and their"
+            " labels, or name the files: idx:train=FILE,train-labels=FILE,test=FILE,test-labels=FILE",
+            dir);
     mqb_paths_deinit(&names);
     return status;
 }

@@ -69,8 +69,8 @@ static mqb_status add_image(struct images *state, enum mqb_split split, const ch
     if (path == NULL || to->files.num == to->capacity)
         status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for a list of %zu pictures", to->files.num + 1);
     else if (stat(path, &info) != 0)
-        status = mqb_fail(error, errno == ENOENT ? MQB_ERR_NOT_FOUND : MQB_ERR_IO, "%s: cannot be opened (%s); is the folder right?", path,
-                          strerror(errno));
+        status = mqb_fail(error, errno == ENOENT ? MQB_ERR_NOT_FOUND : MQB_ERR_IO,
+                          "%s: cannot be opened (%s); is the folder right?", path, strerror(errno));
     else if (!S_ISREG(info.st_mode))
         status = mqb_fail(error, MQB_ERR_FORMAT, "%s: is not a file; expected a JPEG or PNG picture", path);
     if (status == MQB_OK) {
@@ -98,8 +98,8 @@ static mqb_status add_csv(struct mqb_dataset *dataset, enum mqb_split split, con
         return status;
     for (size_t i = 0; i < csv.num && status == MQB_OK; i++) {
         if (state->classes_given && csv.index[i] >= dataset->num_classes)
-            status = mqb_fail(error, MQB_ERR_FORMAT, "%s:%d: label %d of %s is outside the classes 0 to %d", csv_path, csv.line[i], csv.index[i],
-                              csv.file[i], dataset->num_classes - 1);
+            status = mqb_fail(error, MQB_ERR_FORMAT, "%s:%d: label %d of %s is outside the classes 0 to %d", csv_path,
+                              csv.line[i], csv.index[i], csv.file[i], dataset->num_classes - 1);
         /* The classes are what the whole file speaks of, also under a limit. */
         if (!state->classes_given && csv.index[i] >= dataset->num_classes)
             dataset->num_classes = csv.index[i] + 1;
@@ -140,12 +140,16 @@ static mqb_status list_classes(struct images *state, const char *dir, struct mqb
     }
     mqb_paths_deinit(&names);
     if (status == MQB_OK && classes->num == 0)
-        status = mqb_fail(error, MQB_ERR_NOT_FOUND, "%s: the folder holds no class folders; expected one folder a class, or name a label file:"
-                          " test=%s,test-labels=FILE.csv", dir, dir);
+        status = mqb_fail(error, MQB_ERR_NOT_FOUND,
+                          "%s: the folder holds no class folders; expected one folder a class, or name a label file:"
+                          " test=%s,test-labels=FILE.csv",
+                          dir, dir);
     for (size_t i = 0; i < classes->num && status == MQB_OK && state->classes.num > 0; i++)
         if (classes->num != state->classes.num || strcmp(classes->items[i], state->classes.items[i]) != 0)
-            status = mqb_fail(error, MQB_ERR_FORMAT, "%s: its %zu class folders are not the %zu of the other split (here '%s', there '%s');"
-                              " labels would not agree", dir, classes->num, state->classes.num, classes->items[i],
+            status = mqb_fail(error, MQB_ERR_FORMAT,
+                              "%s: its %zu class folders are not the %zu of the other split (here '%s', there '%s');"
+                              " labels would not agree",
+                              dir, classes->num, state->classes.num, classes->items[i],
                               i < state->classes.num ? state->classes.items[i] : "none");
     for (size_t i = 0; i < classes->num && status == MQB_OK && state->classes.num < classes->num; i++)
         status = mqb_paths_add(&state->classes, classes->items[i], error);
@@ -175,7 +179,8 @@ static mqb_status add_folders(struct mqb_dataset *dataset, enum mqb_split split,
             if (is_picture_name(names.items[i]))
                 status = mqb_paths_add(&members[c], names.items[i], error);
         if (status == MQB_OK && members[c].num == 0)
-            status = mqb_fail(error, MQB_ERR_NOT_FOUND, "%s: the class folder holds no picture (.jpg, .jpeg, .png); fill or remove it", path);
+            status = mqb_fail(error, MQB_ERR_NOT_FOUND,
+                              "%s: the class folder holds no picture (.jpg, .jpeg, .png); fill or remove it", path);
         longest = members[c].num > longest ? members[c].num : longest;
         mqb_paths_deinit(&names);
         mqb_deallocate(path);
@@ -193,7 +198,8 @@ static mqb_status add_folders(struct mqb_dataset *dataset, enum mqb_split split,
         }
     }
     if (status == MQB_OK && state->classes_given && (size_t)dataset->num_classes < classes.num)
-        status = mqb_fail(error, MQB_ERR_FORMAT, "%s: has %zu class folders, more than classes=%d", dir, classes.num, dataset->num_classes);
+        status = mqb_fail(error, MQB_ERR_FORMAT, "%s: has %zu class folders, more than classes=%d", dir, classes.num,
+                          dataset->num_classes);
     if (status == MQB_OK && (size_t)dataset->num_classes < classes.num)
         dataset->num_classes = (int32_t)classes.num;
     for (size_t c = 0; members != NULL && c < classes.num; c++)
@@ -204,7 +210,8 @@ static mqb_status add_folders(struct mqb_dataset *dataset, enum mqb_split split,
 }
 
 /* csv NULL: one folder a class. */
-static mqb_status add_split(struct mqb_dataset *dataset, enum mqb_split split, const char *dir, const char *csv, struct mqb_error *error)
+static mqb_status add_split(struct mqb_dataset *dataset, enum mqb_split split, const char *dir, const char *csv,
+                            struct mqb_error *error)
 {
     struct images *state = dataset->state;
     mqb_sha256_update(&state->hash, mqb_split_name(split), strlen(mqb_split_name(split)) + 1);
@@ -239,8 +246,10 @@ static mqb_status find_splits(struct mqb_dataset *dataset, const char *root, str
         mqb_deallocate(csv);
     }
     if (status == MQB_OK && !found)
-        status = mqb_fail(error, MQB_ERR_NOT_FOUND, "%s: the folder holds neither train/ nor val/ or test/; expected these, each with one folder"
-                          " a class or a label file beside it (val_labels.csv), or write images:test=DIR,test-labels=FILE.csv", root);
+        status = mqb_fail(error, MQB_ERR_NOT_FOUND,
+                          "%s: the folder holds neither train/ nor val/ or test/; expected these, each with one folder"
+                          " a class or a label file beside it (val_labels.csv), or write images:test=DIR,test-labels=FILE.csv",
+                          root);
     return status;
 }
 
@@ -260,14 +269,16 @@ static mqb_status name_splits(struct mqb_dataset *dataset, const char *text, str
     for (int split = 0; split < 2 && status == MQB_OK; split++) {
         const char *dir = mqb_spec_value(&spec, keys[2 * split]), *csv = mqb_spec_value(&spec, keys[2 * split + 1]);
         if (dir == NULL && csv != NULL)
-            status = mqb_fail(error, MQB_ERR_ARGUMENT, "data set images: %s=%s is given without %s=DIR, the folder of its files",
-                              keys[2 * split + 1], csv, keys[2 * split]);
+            status =
+                mqb_fail(error, MQB_ERR_ARGUMENT, "data set images: %s=%s is given without %s=DIR, the folder of its files",
+                         keys[2 * split + 1], csv, keys[2 * split]);
         if (dir != NULL && status == MQB_OK)
             status = mqb_paths_split(&dirs, dir, error);
         if (csv != NULL && status == MQB_OK)
             status = mqb_paths_split(&csvs, csv, error);
         if (csv != NULL && status == MQB_OK && csvs.num != dirs.num)
-            status = mqb_fail(error, MQB_ERR_ARGUMENT, "data set images: %zu folders in %s, but %zu files in %s; each needs its partner", dirs.num,
+            status = mqb_fail(error, MQB_ERR_ARGUMENT,
+                              "data set images: %zu folders in %s, but %zu files in %s; each needs its partner", dirs.num,
                               keys[2 * split], csvs.num, keys[2 * split + 1]);
         for (size_t i = 0; i < dirs.num && status == MQB_OK; i++)
             status = add_split(dataset, (enum mqb_split)split, dirs.items[i], csv == NULL ? NULL : csvs.items[i], error);
@@ -297,6 +308,7 @@ static mqb_status open_images(struct mqb_dataset *dataset, const char *path, str
 
 const struct mqb_dataset_kind mqb_dataset_kind_images = {
     .name = "images",
-    .usage = "images:DIR (train/ and val/ or test/) or images:train=DIR,train-labels=A.csv,test=DIR,test-labels=B.csv[,classes=N]",
+    .usage =
+        "images:DIR (train/ and val/ or test/) or images:train=DIR,train-labels=A.csv,test=DIR,test-labels=B.csv[,classes=N]",
     .open = open_images,
 };

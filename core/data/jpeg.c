@@ -1,4 +1,5 @@
-/* jpeg.c - JPEG to RGB with libjpeg. Its errors come by longjmp; the frame that is jumped to holds nothing but `struct reader`. */
+/* jpeg.c - JPEG to RGB with libjpeg. Its errors come by longjmp; the frame that is jumped to holds nothing but `struct reader`.
+ */
 #include "data/source.h"
 
 #include <setjmp.h>
@@ -61,7 +62,8 @@ mqb_status mqb_picture_from_jpeg(const uint8_t *data, size_t size, struct mqb_pi
     if (setjmp(reader.back) == 0)
         reader.status = decode(&reader, data, size, picture);
     else
-        reader.status = mqb_fail(error, MQB_ERR_FORMAT, "cannot be decoded as JPEG (%s); the file is damaged, replace or remove it", reader.text);
+        reader.status = mqb_fail(error, MQB_ERR_FORMAT,
+                                 "cannot be decoded as JPEG (%s); the file is damaged, replace or remove it", reader.text);
     jpeg_destroy_decompress(&reader.jpeg);
     return reader.status;
 }

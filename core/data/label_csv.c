@@ -70,27 +70,30 @@ static mqb_status read_header(const char *path, char *line, int *file_column, in
             *index_column = i;
     }
     if (*file_column < 0 || *index_column < 0)
-        return mqb_fail(error, MQB_ERR_FORMAT, "%s:1: the header has no column '%s'; expected a CSV that begins with a line such as file,index",
-                        path, *file_column < 0 ? "file" : "index");
+        return mqb_fail(error, MQB_ERR_FORMAT,
+                        "%s:1: the header has no column '%s'; expected a CSV that begins with a line such as file,index", path,
+                        *file_column < 0 ? "file" : "index");
     return MQB_OK;
 }
 
-static mqb_status read_row(const char *path, char *line, int32_t number, int file_column, int index_column, struct mqb_label_csv *csv,
-                           struct mqb_error *error)
+static mqb_status read_row(const char *path, char *line, int32_t number, int file_column, int index_column,
+                           struct mqb_label_csv *csv, struct mqb_error *error)
 {
     char *fields[MAX_FIELDS], *end;
     int num = split_fields(line, fields), needed = (file_column > index_column ? file_column : index_column) + 1;
     if (num < 0)
-        return mqb_fail(error, MQB_ERR_FORMAT, "%s:%d: a quote that does not close; write \"\" for a quote within quotes", path, number);
+        return mqb_fail(error, MQB_ERR_FORMAT, "%s:%d: a quote that does not close; write \"\" for a quote within quotes", path,
+                        number);
     if (num < needed)
-        return mqb_fail(error, MQB_ERR_FORMAT, "%s:%d: the line has %d fields, at least %d are expected by the header", path, number, num, needed);
+        return mqb_fail(error, MQB_ERR_FORMAT, "%s:%d: the line has %d fields, at least %d are expected by the header", path,
+                        number, num, needed);
     const char *file = fields[file_column], *index = fields[index_column];
     if (file[0] == '\0')
         return mqb_fail(error, MQB_ERR_FORMAT, "%s:%d: the file name is empty", path, number);
     long value = strtol(index, &end, 10);
     if (index[0] < '0' || index[0] > '9' || *end != '\0' || value > MAX_INDEX)
-        return mqb_fail(error, MQB_ERR_FORMAT, "%s:%d: the index '%.40s' of %s is not a whole number from 0 to %d", path, number, index, file,
-                        MAX_INDEX);
+        return mqb_fail(error, MQB_ERR_FORMAT, "%s:%d: the index '%.40s' of %s is not a whole number from 0 to %d", path,
+                        number, index, file, MAX_INDEX);
     csv->file[csv->num] = fields[file_column];
     csv->index[csv->num] = (int32_t)value;
     csv->line[csv->num++] = number;
@@ -119,7 +122,8 @@ mqb_status mqb_label_csv_read(const char *path, struct mqb_label_csv *csv, struc
     }
     char *text = csv->text;
     if (strlen(text) != size) {
-        status = mqb_fail(error, MQB_ERR_FORMAT, "%s: holds a zero byte; expected a CSV text with the columns file and index", path);
+        status =
+            mqb_fail(error, MQB_ERR_FORMAT, "%s: holds a zero byte; expected a CSV text with the columns file and index", path);
         goto out;
     }
     if (strncmp(text, "\xef\xbb\xbf", 3) == 0) /* byte order mark */

@@ -67,7 +67,8 @@ struct mqb_loader {
 /* ---- one image ---- */
 
 /* Padded crop, flip and normalization in one pass; padding is u8 0. */
-static void write_image(const struct mqb_loader *loader, const uint8_t *pixels, int32_t down, int32_t right, bool flip, float *out)
+static void write_image(const struct mqb_loader *loader, const uint8_t *pixels, int32_t down, int32_t right, bool flip,
+                        float *out)
 {
     int32_t size = loader->config.size, channels = loader->dataset->channels;
     for (int32_t y = 0; y < size; y++) {
@@ -99,9 +100,14 @@ static mqb_status make_image(const struct worker *worker, uint64_t epoch, size_t
     mqb_status status = dataset->image(dataset, config->split, index, config->size, resized_crop, key, target, error);
     if (status == MQB_OK && worker->raw != NULL) {
         struct mqb_resize resize = {
-            .height = dataset->height, .width = dataset->width, .channels = dataset->channels,
+            .height = dataset->height,
+            .width = dataset->width,
+            .channels = dataset->channels,
             .stride = (size_t)dataset->width * (size_t)dataset->channels,
-            .to_height = config->size, .to_width = config->size, .rows = config->size, .cols = config->size,
+            .to_height = config->size,
+            .to_width = config->size,
+            .rows = config->size,
+            .cols = config->size,
         };
         status = mqb_resize(&resize, worker->raw, worker->pixels, error);
     }
@@ -219,24 +225,28 @@ static int start_worker(struct worker *worker)
 
 /* ---- the caller's side ---- */
 
-static mqb_status check_config(const struct mqb_dataset *dataset, const struct mqb_loader_config *config, struct mqb_error *error)
+static mqb_status check_config(const struct mqb_dataset *dataset, const struct mqb_loader_config *config,
+                               struct mqb_error *error)
 {
     size_t num = dataset->num[config->split];
     if (num == 0)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "data set %s has no %s images; name a folder or files that have some", dataset->name,
-                        mqb_split_name(config->split));
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "data set %s has no %s images; name a folder or files that have some",
+                        dataset->name, mqb_split_name(config->split));
     if (config->batch < 1)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "a batch of %d images; expected at least 1", config->batch);
     if (config->size < 1 || config->size > MAX_SIZE)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "images of %dx%d pixels for the network; expected 1 to %d", config->size, config->size, MAX_SIZE);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "images of %dx%d pixels for the network; expected 1 to %d", config->size,
+                        config->size, MAX_SIZE);
     if (dataset->channels < 1 || dataset->channels > 4)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "data set %s has %d channels; expected 1 to 4", dataset->name, dataset->channels);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "data set %s has %d channels; expected 1 to 4", dataset->name,
+                        dataset->channels);
     if (config->augment.crop_padding < 0 || config->augment.crop_padding > config->size)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "a crop padding of %d pixels; expected 0 to %d, the images' size", config->augment.crop_padding,
-                        config->size);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "a crop padding of %d pixels; expected 0 to %d, the images' size",
+                        config->augment.crop_padding, config->size);
     if (config->drop_last && num < (size_t)config->batch)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "data set %s has %zu %s images, fewer than one batch of %d; choose a smaller batch",
-                        dataset->name, num, mqb_split_name(config->split), config->batch);
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "data set %s has %zu %s images, fewer than one batch of %d; choose a smaller batch", dataset->name, num,
+                        mqb_split_name(config->split), config->batch);
     return MQB_OK;
 }
 
@@ -267,12 +277,13 @@ static mqb_status allocate(struct mqb_loader *loader, struct mqb_error *error)
         complete = complete && loader->order != NULL;
     }
     if (!complete)
-        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for batches of %zu images of %zux%zu; choose a smaller batch", batch, size, size);
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for batches of %zu images of %zux%zu; choose a smaller batch", batch,
+                        size, size);
     return MQB_OK;
 }
 
-mqb_status mqb_loader_create(const struct mqb_dataset *dataset, const struct mqb_loader_config *config, struct mqb_loader **loader,
-                             struct mqb_error *error)
+mqb_status mqb_loader_create(const struct mqb_dataset *dataset, const struct mqb_loader_config *config,
+                             struct mqb_loader **loader, struct mqb_error *error)
 {
     mqb_status status = check_config(dataset, config, error);
     if (status != MQB_OK)
@@ -343,7 +354,8 @@ size_t mqb_loader_num_batches(const struct mqb_loader *loader)
 mqb_status mqb_loader_start(struct mqb_loader *loader, uint64_t epoch, size_t first, struct mqb_error *error)
 {
     if (first > loader->num_batches)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "the epoch is to start at batch %zu, but has only %zu; was the batch size or the data set changed?",
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "the epoch is to start at batch %zu, but has only %zu; was the batch size or the data set changed?",
                         first, loader->num_batches);
     pthread_mutex_lock(&loader->lock);
     loader->started = false;

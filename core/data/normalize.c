@@ -51,8 +51,8 @@ mqb_status mqb_normalize_parse(const char *text, struct mqb_normalize *normalize
 {
     const char *names[NUM_PRESETS];
     if (strlen(text) >= sizeof normalize->text)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "normalization '%.40s...' is longer than %zu characters; write fewer digits", text,
-                        sizeof normalize->text - 1);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "normalization '%.40s...' is longer than %zu characters; write fewer digits",
+                        text, sizeof normalize->text - 1);
     *normalize = (struct mqb_normalize){0};
     strcpy(normalize->text, text);
     for (size_t i = 0; i < NUM_PRESETS; i++) {
@@ -64,21 +64,26 @@ mqb_status mqb_normalize_parse(const char *text, struct mqb_normalize *normalize
     }
     if (strncmp(text, "mean:", 5) != 0) {
         const char *nearest = mqb_nearest(text, names, NUM_PRESETS);
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "unknown normalization '%s'%s%s%s; expected imagenet, tf, unit, raw or mean:R,G,B/std:R,G,B",
-                        text, nearest == NULL ? "" : ", did you mean '", nearest == NULL ? "" : nearest, nearest == NULL ? "" : "'?");
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "unknown normalization '%s'%s%s%s; expected imagenet, tf, unit, raw or mean:R,G,B/std:R,G,B", text,
+                        nearest == NULL ? "" : ", did you mean '", nearest == NULL ? "" : nearest, nearest == NULL ? "" : "'?");
     }
     double mean[3], std[3];
     const char *rest = parse_three(text + 5, mean);
     if (rest != NULL)
         rest = strncmp(rest, "/std:", 5) == 0 ? parse_three(rest + 5, std) : NULL;
     if (rest == NULL || *rest != '\0')
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "normalization '%s' cannot be read; expected mean:R,G,B/std:R,G,B with three numbers each", text);
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "normalization '%s' cannot be read; expected mean:R,G,B/std:R,G,B with three numbers each", text);
     for (int c = 0; c < 3; c++) {
         if (mean[c] < -1 || mean[c] > 1)
-            return mqb_fail(error, MQB_ERR_ARGUMENT,
-                            "normalization '%s': mean %g is beyond -1..1; mean and std are of images in 0..1, divide them by 255", text, mean[c]);
+            return mqb_fail(
+                error, MQB_ERR_ARGUMENT,
+                "normalization '%s': mean %g is beyond -1..1; mean and std are of images in 0..1, divide them by 255", text,
+                mean[c]);
         if (!(std[c] > 1e-6) || std[c] > 1e6)
-            return mqb_fail(error, MQB_ERR_ARGUMENT, "normalization '%s': std %g is not a positive number near 1", text, std[c]);
+            return mqb_fail(error, MQB_ERR_ARGUMENT, "normalization '%s': std %g is not a positive number near 1", text,
+                            std[c]);
     }
     set(normalize, mean, std);
     return MQB_OK;

@@ -65,7 +65,8 @@ mqb_status mqb_paths_list(struct mqb_paths *paths, const char *dir, struct mqb_e
         if (errno == ENOENT)
             return mqb_fail(error, MQB_ERR_NOT_FOUND, "%s: there is no such folder; check the path", dir);
         if (errno == ENOTDIR)
-            return mqb_fail(error, MQB_ERR_ARGUMENT, "%s: is a file, expected a folder; to name files write train=FILE,test=FILE", dir);
+            return mqb_fail(error, MQB_ERR_ARGUMENT,
+                            "%s: is a file, expected a folder; to name files write train=FILE,test=FILE", dir);
         return mqb_fail(error, MQB_ERR_IO, "%s: the folder cannot be read (%s)", dir, strerror(errno));
     }
     mqb_status status = MQB_OK;

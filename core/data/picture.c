@@ -11,7 +11,8 @@ mqb_status mqb_picture_init(struct mqb_picture *picture, uint64_t width, uint64_
 {
     *picture = (struct mqb_picture){0};
     if (width == 0 || height == 0 || width > 65535 || height > 65535 || width * height > MAX_PIXELS)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "a picture of %llu x %llu pixels; expected 1 to 65535 a side and at most %llu in all",
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "a picture of %llu x %llu pixels; expected 1 to 65535 a side and at most %llu in all",
                         (unsigned long long)width, (unsigned long long)height, (unsigned long long)MAX_PIXELS);
     picture->rgb = mqb_allocate_array(width * height, 3);
     if (picture->rgb == NULL)
@@ -60,8 +61,16 @@ static mqb_status fit_whole(const struct mqb_picture *picture, int32_t size, uin
         height = (int32_t)((int64_t)target * picture->height / side);
     }
     struct mqb_resize resize = {
-        .height = picture->height, .width = picture->width, .channels = 3, .stride = (size_t)picture->width * 3,
-        .to_height = height, .to_width = width, .top = (height - size) / 2, .left = (width - size) / 2, .rows = size, .cols = size,
+        .height = picture->height,
+        .width = picture->width,
+        .channels = 3,
+        .stride = (size_t)picture->width * 3,
+        .to_height = height,
+        .to_width = width,
+        .top = (height - size) / 2,
+        .left = (width - size) / 2,
+        .rows = size,
+        .cols = size,
     };
     if (width != picture->width || height != picture->height)
         return mqb_resize(&resize, picture->rgb, out, error);
@@ -72,7 +81,8 @@ static mqb_status fit_whole(const struct mqb_picture *picture, int32_t size, uin
 }
 
 /* Inception's crop as everybody does it (torchvision RandomResizedCrop): area 0.08..1, ratio 3/4..4/3, ten tries. */
-static mqb_status fit_random(const struct mqb_picture *picture, int32_t size, uint64_t key, uint8_t *out, struct mqb_error *error)
+static mqb_status fit_random(const struct mqb_picture *picture, int32_t size, uint64_t key, uint8_t *out,
+                             struct mqb_error *error)
 {
     const double log_ratio = 0.28768207245178092; /* ln(4/3) */
     int32_t width = picture->width, height = picture->height;
@@ -100,8 +110,14 @@ static mqb_status fit_random(const struct mqb_picture *picture, int32_t size, ui
         top = (height - rows) / 2;
     }
     struct mqb_resize resize = {
-        .height = rows, .width = cols, .channels = 3, .stride = (size_t)width * 3,
-        .to_height = size, .to_width = size, .rows = size, .cols = size,
+        .height = rows,
+        .width = cols,
+        .channels = 3,
+        .stride = (size_t)width * 3,
+        .to_height = size,
+        .to_width = size,
+        .rows = size,
+        .cols = size,
     };
     return mqb_resize(&resize, picture->rgb + (size_t)top * resize.stride + (size_t)left * 3, out, error);
 }

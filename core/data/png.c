@@ -79,7 +79,8 @@ mqb_status mqb_picture_from_png(const uint8_t *data, size_t size, struct mqb_pic
     else if (setjmp(reader.back) == 0)
         reader.status = decode(&reader, picture);
     else
-        reader.status = mqb_fail(error, MQB_ERR_FORMAT, "cannot be decoded as PNG (%s); the file is damaged, replace or remove it", reader.text);
+        reader.status = mqb_fail(error, MQB_ERR_FORMAT,
+                                 "cannot be decoded as PNG (%s); the file is damaged, replace or remove it", reader.text);
     if (reader.png != NULL)
         png_destroy_read_struct(&reader.png, &reader.info, NULL);
     mqb_deallocate(reader.rows);

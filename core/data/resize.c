@@ -110,8 +110,8 @@ mqb_status mqb_resize(const struct mqb_resize *resize, const uint8_t *in, uint8_
     for (int32_t y = begin; y < end; y++)
         scale_row(&across, in + (size_t)y * resize->stride, resize->cols, resize->channels, rows + (size_t)(y - begin) * width);
     for (int32_t y = 0; y < resize->rows; y++)
-        mix_rows(rows + (size_t)(down.first[y] - begin) * width, down.weight + (size_t)y * (size_t)down.num_taps, down.count[y], width,
-                 sums, out + (size_t)y * width);
+        mix_rows(rows + (size_t)(down.first[y] - begin) * width, down.weight + (size_t)y * (size_t)down.num_taps, down.count[y],
+                 width, sums, out + (size_t)y * width);
 out:
     axis_deinit(&across);
     axis_deinit(&down);

@@ -20,8 +20,8 @@ struct mqb_paths {
     size_t num, capacity;
 };
 void mqb_paths_deinit(struct mqb_paths *paths);
-mqb_status mqb_paths_add(struct mqb_paths *paths, const char *path, struct mqb_error *error);       /* copies */
-mqb_status mqb_paths_split(struct mqb_paths *paths, const char *joined, struct mqb_error *error);   /* "A+B" adds A, B */
+mqb_status mqb_paths_add(struct mqb_paths *paths, const char *path, struct mqb_error *error);     /* copies */
+mqb_status mqb_paths_split(struct mqb_paths *paths, const char *joined, struct mqb_error *error); /* "A+B" adds A, B */
 /* Adds the names (without the folder) in `dir` that do not begin with a dot, sorted by byte value. */
 mqb_status mqb_paths_list(struct mqb_paths *paths, const char *dir, struct mqb_error *error);
 
@@ -37,7 +37,8 @@ struct mqb_spec {
 /* True if `text` is such a list and not a folder: it begins with a word of small letters and '-', then '='. */
 bool mqb_spec_is_list(const char *text);
 /* keys: NULL-terminated, at most MQB_SPEC_MAX; any other key is refused with the nearest named. "" gives none. */
-mqb_status mqb_spec_parse(const char *kind, const char *text, const char *const *keys, struct mqb_spec *spec, struct mqb_error *error);
+mqb_status mqb_spec_parse(const char *kind, const char *text, const char *const *keys, struct mqb_spec *spec,
+                          struct mqb_error *error);
 void mqb_spec_deinit(struct mqb_spec *spec);
 const char *mqb_spec_value(const struct mqb_spec *spec, const char *key); /* NULL if it is not given */
 /* A whole number in [min, max] into *value, which is left alone if the key is not given. */

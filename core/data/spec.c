@@ -29,8 +29,8 @@ static mqb_status add_item(struct mqb_spec *spec, char *item, const char *const 
 {
     char *equals = strchr(item, '=');
     if (equals == NULL)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "data set %s: '%s' is not KEY=VALUE (commas separate such pairs, + joins files)",
-                        spec->kind, item);
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "data set %s: '%s' is not KEY=VALUE (commas separate such pairs, + joins files)", spec->kind, item);
     *equals = '\0';
     size_t num_keys = 0;
     bool known = false;
@@ -42,12 +42,13 @@ static mqb_status add_item(struct mqb_spec *spec, char *item, const char *const 
         for (size_t i = 0, used = 0; keys[i] != NULL && used < sizeof all; i++)
             used += (size_t)snprintf(all + used, sizeof all - used, "%s%s", i == 0 ? "" : ", ", keys[i]);
         if (nearest != NULL)
-            return mqb_fail(error, MQB_ERR_ARGUMENT, "data set %s: unknown key '%s', did you mean '%s'? (keys: %s)", spec->kind, item,
-                            nearest, all);
+            return mqb_fail(error, MQB_ERR_ARGUMENT, "data set %s: unknown key '%s', did you mean '%s'? (keys: %s)", spec->kind,
+                            item, nearest, all);
         return mqb_fail(error, MQB_ERR_ARGUMENT, "data set %s: unknown key '%s' (keys: %s)", spec->kind, item, all);
     }
     if (mqb_spec_value(spec, item) != NULL)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "data set %s: '%s' is given twice; join files with +, as %s=A+B", spec->kind, item, item);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "data set %s: '%s' is given twice; join files with +, as %s=A+B", spec->kind,
+                        item, item);
     if (equals[1] == '\0')
         return mqb_fail(error, MQB_ERR_ARGUMENT, "data set %s: '%s=' has no value", spec->kind, item);
     spec->key[spec->num] = item;
@@ -55,7 +56,8 @@ static mqb_status add_item(struct mqb_spec *spec, char *item, const char *const 
     return MQB_OK;
 }
 
-mqb_status mqb_spec_parse(const char *kind, const char *text, const char *const *keys, struct mqb_spec *spec, struct mqb_error *error)
+mqb_status mqb_spec_parse(const char *kind, const char *text, const char *const *keys, struct mqb_spec *spec,
+                          struct mqb_error *error)
 {
     *spec = (struct mqb_spec){.kind = kind, .text = mqb_strdup(text)};
     if (spec->text == NULL)
@@ -84,8 +86,8 @@ mqb_status mqb_spec_number(const struct mqb_spec *spec, const char *key, uint64_
     errno = 0;
     unsigned long long number = strtoull(text, &end, 10);
     if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || number < min || number > max)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "data set %s: %s=%s is not a whole number from %llu to %llu", spec->kind, key, text,
-                        (unsigned long long)min, (unsigned long long)max);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "data set %s: %s=%s is not a whole number from %llu to %llu", spec->kind, key,
+                        text, (unsigned long long)min, (unsigned long long)max);
     *value = number;
     return MQB_OK;
 }

@@ -92,8 +92,8 @@ static mqb_status open_synth(struct mqb_dataset *dataset, const char *path, stru
 {
     static const char *const keys[] = {"train", "test", "seed", NULL};
     if (path[0] != '\0' && !mqb_spec_is_list(path))
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "data set synth: '%s' is no list of KEY=VALUE; synth has no folder, write %s", path,
-                        dataset->kind->usage);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "data set synth: '%s' is no list of KEY=VALUE; synth has no folder, write %s",
+                        path, dataset->kind->usage);
     struct synth *state = mqb_allocate(sizeof *state);
     if (state == NULL)
         return mqb_fail(error, MQB_ERR_MEMORY, "data set synth: no memory");

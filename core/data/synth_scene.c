@@ -11,8 +11,8 @@
 
 /* ---- how hard it is; lengths are in halves of the picture's side, colours in 0..1 ---- */
 
-static const float object_radius[2] = {0.42f, 0.80f};  /* smallest, largest */
-static const float object_stretch = 0.30f;             /* the two axes differ by at most this share, each way */
+static const float object_radius[2] = {0.42f, 0.80f}; /* smallest, largest */
+static const float object_stretch = 0.30f;            /* the two axes differ by at most this share, each way */
 static const float object_shear = 0.35f;
 static const float object_shift = 0.85f;               /* how much of the room left to the border may be used */
 static const float contrast[2] = {0.18f, 0.60f};       /* object against ground */
@@ -23,13 +23,13 @@ static const float ground_waves_share = 0.4f;          /* ... and how often ther
 static const uint32_t clutter_count[2] = {1, 5};       /* small pieces around */
 static const float clutter_radius[2] = {0.10f, 0.26f};
 static const float clutter_contrast = 0.45f;
-static const float clutter_above = 0.35f;              /* share of the pieces that lie on the object */
-static const float hidden_share = 0.35f;               /* how often a bar covers a part of the object ... */
-static const float hidden_width[2] = {0.12f, 0.30f};   /* ... and how wide half of it is */
-static const float light_gain = 0.30f;                 /* per channel, 1 +- */
+static const float clutter_above = 0.35f;            /* share of the pieces that lie on the object */
+static const float hidden_share = 0.35f;             /* how often a bar covers a part of the object ... */
+static const float hidden_width[2] = {0.12f, 0.30f}; /* ... and how wide half of it is */
+static const float light_gain = 0.30f;               /* per channel, 1 +- */
 static const float light_offset = 0.10f;
 static const float blur_share = 0.35f;
-static const float noise[2] = {0.02f, 0.10f};          /* standard deviation */
+static const float noise[2] = {0.02f, 0.10f}; /* standard deviation */
 
 /* ---- random numbers of one picture ---- */
 
@@ -202,7 +202,7 @@ static void draw_ground(struct draw *draw, const float color[3], struct canvas *
 
 /* A shape somewhere: (u, v) = inverse * ((x, y) - centre). Within a patterned object, pattern picks between two colours. */
 struct object {
-    enum shape shape, pattern; /* pattern: STRIPES, CHECKER, or the shape itself for none */
+    enum shape shape, pattern;          /* pattern: STRIPES, CHECKER, or the shape itself for none */
     float centre[2], inverse[4], reach; /* reach: nothing lies farther from the centre */
     float frequency, phase;
     float color[2][3];
@@ -212,7 +212,8 @@ static void place_object(struct draw *draw, struct object *object, float radius)
 {
     double angle = 6.283185307179586 * (double)draw_between(draw, 0, 1);
     float cosine = (float)mqb_cos(angle), sine = (float)mqb_sin(angle);
-    float stretch = draw_between(draw, -object_stretch, object_stretch), shear = draw_between(draw, -object_shear, object_shear);
+    float stretch = draw_between(draw, -object_stretch, object_stretch),
+          shear = draw_between(draw, -object_shear, object_shear);
     float mirror = draw_chance(draw, 0.5f) ? -1.0f : 1.0f, room = 1 - 0.8f * radius;
     float a = radius * (1 + stretch) * mirror, b = radius * shear, d = radius * (1 - stretch); /* [a b; 0 d], then turned */
     for (int i = 0; i < 2; i++)
@@ -227,7 +228,8 @@ static void place_object(struct draw *draw, struct object *object, float radius)
 
 static bool second_color(const struct object *object, float u, float v)
 {
-    int32_t across = (int32_t)(u * object->frequency + object->phase + 64), down = (int32_t)(v * object->frequency + object->phase + 64);
+    int32_t across = (int32_t)(u * object->frequency + object->phase + 64),
+            down = (int32_t)(v * object->frequency + object->phase + 64);
     return object->pattern == STRIPES ? across % 2 != 0 : (across + down) % 2 != 0;
 }
 
@@ -251,7 +253,8 @@ static void draw_object(const struct object *object, float blotches[SIZE][SIZE][
                 float dy = ((float)(4 * y + 1 + (sample & 2)) - 2 * SIZE) * (1.0f / (2 * SIZE)) - object->centre[1];
                 if (dx * dx + dy * dy > object->reach * object->reach)
                     continue;
-                float u = object->inverse[0] * dx + object->inverse[1] * dy, v = object->inverse[2] * dx + object->inverse[3] * dy;
+                float u = object->inverse[0] * dx + object->inverse[1] * dy,
+                      v = object->inverse[2] * dx + object->inverse[3] * dy;
                 if (in_shape(object->shape, u, v))
                     count[object->pattern != object->shape && second_color(object, u, v)]++;
             }
@@ -266,7 +269,8 @@ static void draw_object(const struct object *object, float blotches[SIZE][SIZE][
         }
 }
 
-static void draw_main_object(struct draw *draw, enum shape class, const float ground[3], struct object *object, struct canvas *canvas)
+static void draw_main_object(struct draw *draw, enum shape class, const float ground[3], struct object *object,
+                             struct canvas *canvas)
 {
     static const enum shape outlines[] = {DISC, SQUARE, TRIANGLE, CRESCENT};
     float tint[3], blotches[SIZE][SIZE][3];
@@ -282,7 +286,8 @@ static void draw_main_object(struct draw *draw, enum shape class, const float gr
     draw_tint(draw, tint);
     for (int c = 0; c < 3; c++)
         object->color[0][c] = ground[c] + strength * tint[c];
-    /* The second colour lies on the other side of the ground's or beyond it: as far from the first as that is from the ground. */
+    /* The second colour lies on the other side of the ground's or beyond it: as far from the first as that is from the ground.
+     */
     float back = draw_between(draw, -0.4f, 0.6f);
     for (int c = 0; c < 3; c++)
         object->color[1][c] = ground[c] - back * strength * tint[c];
@@ -334,7 +339,8 @@ static void blur(float share, const struct canvas *in, struct canvas *out)
 {
     for (int y = 0; y < SIZE; y++)
         for (int x = 0; x < SIZE; x++) {
-            int above = y > 0 ? y - 1 : y, below = y < SIZE - 1 ? y + 1 : y, left = x > 0 ? x - 1 : x, right = x < SIZE - 1 ? x + 1 : x;
+            int above = y > 0 ? y - 1 : y, below = y < SIZE - 1 ? y + 1 : y, left = x > 0 ? x - 1 : x,
+                right = x < SIZE - 1 ? x + 1 : x;
             for (int c = 0; c < 3; c++) {
                 float around = in->rgb[above][x][c] + in->rgb[below][x][c] + in->rgb[y][left][c] + in->rgb[y][right][c];
                 out->rgb[y][x][c] = (1 - share) * in->rgb[y][x][c] + share * 0.25f * around;

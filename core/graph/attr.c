@@ -119,20 +119,20 @@ static mqb_status attr_put(struct mqb_graph *graph, mqb_node_id id, const struct
 
 mqb_status mqb_node_set_int(struct mqb_graph *graph, mqb_node_id node, const char *name, int64_t value, struct mqb_error *error)
 {
-    struct mqb_attr attr = { .name = (char *)name, .type = 'i', .i = value };
+    struct mqb_attr attr = {.name = (char *)name, .type = 'i', .i = value};
     return attr_put(graph, node, &attr, error);
 }
 
 mqb_status mqb_node_set_real(struct mqb_graph *graph, mqb_node_id node, const char *name, double value, struct mqb_error *error)
 {
-    struct mqb_attr attr = { .name = (char *)name, .type = 'f', .f = value };
+    struct mqb_attr attr = {.name = (char *)name, .type = 'f', .f = value};
     return attr_put(graph, node, &attr, error);
 }
 
 mqb_status mqb_node_set_text(struct mqb_graph *graph, mqb_node_id node, const char *name, const char *value,
                              struct mqb_error *error)
 {
-    struct mqb_attr attr = { .name = (char *)name, .type = 's', .s = (char *)(value ? value : "") };
+    struct mqb_attr attr = {.name = (char *)name, .type = 's', .s = (char *)(value ? value : "")};
     return attr_put(graph, node, &attr, error);
 }
 
@@ -142,7 +142,7 @@ mqb_status mqb_node_set_list(struct mqb_graph *graph, mqb_node_id node, const ch
     if (size < 0) {
         return mqb_fail(error, MQB_ERR_ARGUMENT, "attribute '%s' cannot have %d elements", name, (int)size);
     }
-    struct mqb_attr attr = { .name = (char *)name, .type = 'l', .list = (int64_t *)list, .list_size = size };
+    struct mqb_attr attr = {.name = (char *)name, .type = 'l', .list = (int64_t *)list, .list_size = size};
     return attr_put(graph, node, &attr, error);
 }
 

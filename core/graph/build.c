@@ -15,10 +15,10 @@
 static const struct {
     const char *name;
     int blocks; /* a stage: depth = 6 blocks + 2 */
-} resnets[] = { { "resnet20", 3 }, { "resnet32", 5 }, { "resnet44", 7 }, { "resnet56", 9 }, { "resnet110", 18 } };
+} resnets[] = {{"resnet20", 3}, {"resnet32", 5}, {"resnet44", 7}, {"resnet56", 9}, {"resnet110", 18}};
 #define NUM_MODELS (sizeof(resnets) / sizeof(resnets[0]))
 
-static const char *const model_names[NUM_MODELS + 1] = { "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", NULL };
+static const char *const model_names[NUM_MODELS + 1] = {"resnet20", "resnet32", "resnet44", "resnet56", "resnet110", NULL};
 
 struct builder {
     struct mqb_graph *graph;
@@ -115,13 +115,13 @@ static mqb_value_id settle(struct builder *b, mqb_node_id id)
 }
 
 /* 3x3 convolution without bias, then BatchNormalization. `path` "/layer1/layer1.0/", `scope` "layer1.0.", `index` 1 or 2. */
-static mqb_value_id conv_bn(struct builder *b, mqb_value_id x, const char *path, const char *scope, int index, int64_t in_channels,
-                            int64_t out_channels, int64_t stride)
+static mqb_value_id conv_bn(struct builder *b, mqb_value_id x, const char *path, const char *scope, int index,
+                            int64_t in_channels, int64_t out_channels, int64_t stride)
 {
     char name[64];
-    int64_t dims[4] = { out_channels, in_channels, 3, 3 }, strides[2] = { stride, stride };
-    static const int64_t pads[4] = { 1, 1, 1, 1 }, dilations[2] = { 1, 1 };
-    mqb_value_id inputs[5] = { x };
+    int64_t dims[4] = {out_channels, in_channels, 3, 3}, strides[2] = {stride, stride};
+    static const int64_t pads[4] = {1, 1, 1, 1}, dilations[2] = {1, 1};
+    mqb_value_id inputs[5] = {x};
     snprintf(name, sizeof(name), "conv%d.weight", index);
     inputs[1] = param(b, MQB_VALUE_PARAM, scope, name, 4, dims, FILL_NORMAL, sqrt(2.0 / (double)(9 * out_channels)));
     snprintf(name, sizeof(name), "conv%d/Conv", index);
@@ -155,9 +155,9 @@ static mqb_value_id shortcut(struct builder *b, mqb_value_id x, const char *scop
     }
     const struct mqb_value *value = &b->graph->values[x];
     int64_t before = (out_channels - in_channels) / 2, after = out_channels - in_channels - before;
-    const int64_t starts[4] = { 0, 0, 0, 0 }, ends[4] = { MQB_BATCH, in_channels, value->dims[2], value->dims[3] };
-    const int64_t steps[4] = { 1, 1, value->dims[2] < 2 ? 1 : 2, value->dims[3] < 2 ? 1 : 2 };
-    const int64_t begin[4] = { 0, before, 0, 0 }, end[4] = { 0, after, 0, 0 };
+    const int64_t starts[4] = {0, 0, 0, 0}, ends[4] = {MQB_BATCH, in_channels, value->dims[2], value->dims[3]};
+    const int64_t steps[4] = {1, 1, value->dims[2] < 2 ? 1 : 2, value->dims[3] < 2 ? 1 : 2};
+    const int64_t begin[4] = {0, before, 0, 0}, end[4] = {0, after, 0, 0};
     mqb_node_id id = node(b, "Slice", scope, "shortcut.0/Slice", NULL, &x, 1);
     set_list(b, id, "starts", starts, 4);
     set_list(b, id, "ends", ends, 4);
@@ -179,7 +179,7 @@ static mqb_value_id block(struct builder *b, mqb_value_id x, int stage, int inde
     mqb_value_id y = conv_bn(b, x, path, scope, 1, in_channels, out_channels, stride);
     y = settle(b, node(b, "Relu", path, "Relu", NULL, &y, 1));
     y = conv_bn(b, y, path, scope, 2, out_channels, out_channels, 1);
-    mqb_value_id terms[2] = { y, stride == 1 ? x : shortcut(b, x, scope, in_channels, out_channels) };
+    mqb_value_id terms[2] = {y, stride == 1 ? x : shortcut(b, x, scope, in_channels, out_channels)};
     y = settle(b, node(b, "Add", path, "Add", NULL, terms, 2));
     return settle(b, node(b, "Relu", path, "Relu_1", NULL, &y, 1));
 }
@@ -201,7 +201,7 @@ static void build_resnet(struct builder *b, int blocks, const int64_t *input_dim
     }
     x = settle(b, node(b, "GlobalAveragePool", "/", "GlobalAveragePool", NULL, &x, 1));
     inputs[0] = settle(b, node(b, "Flatten", "/", "Flatten", NULL, &x, 1));
-    const int64_t dims[2] = { classes, channels };
+    const int64_t dims[2] = {classes, channels};
     inputs[1] = param(b, MQB_VALUE_PARAM, "linear", ".weight", 2, dims, FILL_UNIFORM, 1.0 / sqrt((double)channels));
     inputs[2] = param(b, MQB_VALUE_PARAM, "linear", ".bias", 1, dims, FILL_ZERO, 0.0);
     b->graph->output = settle(b, node(b, "Gemm", "/linear", "/Gemm", "logits", inputs, 3));
@@ -227,20 +227,23 @@ mqb_status mqb_model_build(const char *name, const struct mqb_op_table *table, i
             used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", k ? ", " : "", model_names[k]);
         }
         const char *nearest = mqb_nearest(name, model_names, NUM_MODELS);
-        return mqb_fail(error, MQB_ERR_NOT_FOUND, "there is no built-in network '%s'%s%s%s; known are %s, or the path of an ONNX file", name,
+        return mqb_fail(error, MQB_ERR_NOT_FOUND,
+                        "there is no built-in network '%s'%s%s%s; known are %s, or the path of an ONNX file", name,
                         nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "", list);
     }
-    if (channels < 1 || channels > MAX_EXTENT || height < 1 || height > MAX_EXTENT || width < 1 || width > MAX_EXTENT || classes < 2 ||
-        classes > MAX_CLASSES) {
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "%s for images of %lld x %lld x %lld and %lld classes: sizes from 1 to %d and 2 to %d classes are supported",
-                        name, (long long)channels, (long long)height, (long long)width, (long long)classes, MAX_EXTENT, MAX_CLASSES);
+    if (channels < 1 || channels > MAX_EXTENT || height < 1 || height > MAX_EXTENT || width < 1 || width > MAX_EXTENT ||
+        classes < 2 || classes > MAX_CLASSES) {
+        return mqb_fail(
+            error, MQB_ERR_ARGUMENT,
+            "%s for images of %lld x %lld x %lld and %lld classes: sizes from 1 to %d and 2 to %d classes are supported", name,
+            (long long)channels, (long long)height, (long long)width, (long long)classes, MAX_EXTENT, MAX_CLASSES);
     }
-    struct builder b = { .error = error, .seed = seed, .stream = FIRST_STREAM };
+    struct builder b = {.error = error, .seed = seed, .stream = FIRST_STREAM};
     b.status = mqb_graph_create(table, &b.graph, error);
     if (b.status != MQB_OK) {
         return b.status;
     }
-    const int64_t dims[4] = { MQB_BATCH, channels, height, width };
+    const int64_t dims[4] = {MQB_BATCH, channels, height, width};
     b.graph->name = mqb_strdup(name);
     build_resnet(&b, resnets[i].blocks, dims, classes);
     if (b.status == MQB_OK) {

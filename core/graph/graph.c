@@ -335,10 +335,11 @@ mqb_status mqb_graph_check_finite(const struct mqb_graph *graph, struct mqb_erro
                 snprintf(where, sizeof(where), "[%lld]%.150s", (long long)(rest % value->dims[axis]), tail);
                 rest /= value->dims[axis];
             }
-            return mqb_fail(error, MQB_ERR_NUMERIC,
-                            "tensor '%s' is %s at element %lld (%s%s); every weight must be a finite number: export the network again "
-                            "from a checkpoint that did not diverge",
-                            value->name, isnan(value->data[k]) ? "NaN" : "infinite", (long long)k, value->name, where);
+            return mqb_fail(
+                error, MQB_ERR_NUMERIC,
+                "tensor '%s' is %s at element %lld (%s%s); every weight must be a finite number: export the network again "
+                "from a checkpoint that did not diverge",
+                value->name, isnan(value->data[k]) ? "NaN" : "infinite", (long long)k, value->name, where);
         }
     }
     return MQB_OK;

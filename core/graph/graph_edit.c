@@ -30,8 +30,9 @@ static char *name_unique(const struct mqb_graph *graph, const char *name)
 
 static mqb_status check_node(const struct mqb_graph *graph, mqb_node_id node, struct mqb_error *error)
 {
-    return mqb_graph_has_node(graph, node) ? MQB_OK
-                                           : mqb_fail(error, MQB_ERR_ARGUMENT, "node %d does not exist or was removed", (int)node);
+    return mqb_graph_has_node(graph, node)
+               ? MQB_OK
+               : mqb_fail(error, MQB_ERR_ARGUMENT, "node %d does not exist or was removed", (int)node);
 }
 
 static mqb_status check_input(const struct mqb_graph *graph, const struct mqb_op *op, int32_t index, mqb_value_id value,
@@ -41,8 +42,8 @@ static mqb_status check_input(const struct mqb_graph *graph, const struct mqb_op
         return MQB_OK;
     }
     if (!mqb_graph_has_value(graph, value)) {
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "input %d of a %s is value %d, which does not exist or was removed", (int)index,
-                        op->name, (int)value);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "input %d of a %s is value %d, which does not exist or was removed",
+                        (int)index, op->name, (int)value);
     }
     return MQB_OK;
 }
@@ -57,8 +58,8 @@ mqb_status mqb_graph_add_node(struct mqb_graph *graph, const char *op_name, cons
         return mqb_fail(error, MQB_ERR_NOT_FOUND, "node '%s': there is no operator '%s'", name, op_name);
     }
     if (num_inputs < 0 || num_inputs > op->max_inputs || num_inputs > MQB_MAX_INPUTS) {
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "node '%s': %s takes %d to %d inputs, not %d", name, op_name, (int)op->min_inputs,
-                        (int)op->max_inputs, (int)num_inputs);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "node '%s': %s takes %d to %d inputs, not %d", name, op_name,
+                        (int)op->min_inputs, (int)op->max_inputs, (int)num_inputs);
     }
     mqb_status status = MQB_OK;
     for (int32_t i = 0; i < num_inputs && status == MQB_OK; i++) {
@@ -95,7 +96,8 @@ mqb_status mqb_graph_add_value(struct mqb_graph *graph, int kind, const char *na
                                const float *data, mqb_value_id *value, struct mqb_error *error)
 {
     if (kind != MQB_VALUE_PARAM && kind != MQB_VALUE_STATE && kind != MQB_VALUE_CONST) {
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "value '%s': only PARAM, STATE and CONST values can be added, not kind %d", name, kind);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "value '%s': only PARAM, STATE and CONST values can be added, not kind %d",
+                        name, kind);
     }
     int64_t count = rank < 0 || rank > MQB_MAX_RANK ? -1 : mqb_dims_count(rank, dims);
     if (count < 0) {
@@ -116,7 +118,8 @@ mqb_status mqb_graph_add_value(struct mqb_graph *graph, int kind, const char *na
     return status;
 }
 
-mqb_status mqb_graph_set_input(struct mqb_graph *graph, mqb_node_id id, int32_t index, mqb_value_id value, struct mqb_error *error)
+mqb_status mqb_graph_set_input(struct mqb_graph *graph, mqb_node_id id, int32_t index, mqb_value_id value,
+                               struct mqb_error *error)
 {
     mqb_status status = check_node(graph, id, error);
     if (status != MQB_OK) {
@@ -124,8 +127,8 @@ mqb_status mqb_graph_set_input(struct mqb_graph *graph, mqb_node_id id, int32_t 
     }
     struct mqb_node *node = &graph->nodes[id];
     if (index < 0 || index > node->num_inputs || index >= node->op->max_inputs || index >= MQB_MAX_INPUTS) {
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "node '%s' (%s) has %d inputs of at most %d: input %d cannot be set", node->name,
-                        node->op->name, (int)node->num_inputs, (int)node->op->max_inputs, (int)index);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "node '%s' (%s) has %d inputs of at most %d: input %d cannot be set",
+                        node->name, node->op->name, (int)node->num_inputs, (int)node->op->max_inputs, (int)index);
     }
     status = check_input(graph, node->op, index, value, error);
     if (status != MQB_OK) {
@@ -162,7 +165,8 @@ static mqb_status check_same_shape(const struct mqb_value *from, const struct mq
         same = from->dims[i] == to->dims[i];
     }
     return !known || same ? MQB_OK
-                          : mqb_fail(error, MQB_ERR_ARGUMENT, "'%s' cannot take the place of '%s': their shapes differ", to->name, from->name);
+                          : mqb_fail(error, MQB_ERR_ARGUMENT, "'%s' cannot take the place of '%s': their shapes differ",
+                                     to->name, from->name);
 }
 
 mqb_status mqb_graph_replace_uses(struct mqb_graph *graph, mqb_value_id from, mqb_value_id to, mqb_node_id but,
@@ -179,8 +183,8 @@ mqb_status mqb_graph_replace_uses(struct mqb_graph *graph, mqb_value_id from, mq
     }
     const struct mqb_value *a = &graph->values[from], *b = &graph->values[to];
     if (from == graph->output && b->kind != MQB_VALUE_RESULT) {
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "the graph's output '%s' cannot be replaced by '%s', which no node computes", a->name,
-                        b->name);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "the graph's output '%s' cannot be replaced by '%s', which no node computes",
+                        a->name, b->name);
     }
     mqb_status status = check_same_shape(a, b, error);
     if (status != MQB_OK || from == to) {
@@ -194,7 +198,8 @@ mqb_status mqb_graph_replace_uses(struct mqb_graph *graph, mqb_value_id from, mq
     for (int32_t k = 0; status == MQB_OK && k < graph->num_ordered; k++) {
         int32_t id = graph->order[k];
         if (id != but && sources[id] && node_reads(&graph->nodes[id], from)) {
-            status = mqb_fail(error, MQB_ERR_ARGUMENT, "replacing '%s' by '%s' would close a cycle: '%s' is computed from node '%s', which reads '%s'",
+            status = mqb_fail(error, MQB_ERR_ARGUMENT,
+                              "replacing '%s' by '%s' would close a cycle: '%s' is computed from node '%s', which reads '%s'",
                               a->name, b->name, b->name, graph->nodes[id].name, a->name);
         }
     }
@@ -230,8 +235,9 @@ mqb_status mqb_graph_remove_node(struct mqb_graph *graph, mqb_node_id id, struct
     for (int32_t k = 0; k < graph->num_ordered; k++) {
         const struct mqb_node *reader = &graph->nodes[graph->order[k]];
         if (node_reads(reader, node->output)) {
-            return mqb_fail(error, MQB_ERR_ARGUMENT, "node '%s' (%s) cannot be removed: node '%s' reads its result; replace its uses first",
-                            node->name, node->op->name, reader->name);
+            return mqb_fail(error, MQB_ERR_ARGUMENT,
+                            "node '%s' (%s) cannot be removed: node '%s' reads its result; replace its uses first", node->name,
+                            node->op->name, reader->name);
         }
     }
     int32_t kept = 0;

@@ -27,7 +27,7 @@ mqb_status mqb_graph_sort(struct mqb_graph *graph, struct mqb_error *error)
             continue;
         }
         int32_t depth = 0;
-        stack[depth++] = (struct step){ root, 0 };
+        stack[depth++] = (struct step){root, 0};
         mark[root] = OPEN;
         while (depth > 0) {
             struct step *top = &stack[depth - 1];
@@ -44,12 +44,13 @@ mqb_status mqb_graph_sort(struct mqb_graph *graph, struct mqb_error *error)
                 continue;
             }
             if (mark[producer] == OPEN) {
-                status = mqb_fail(error, MQB_ERR_ARGUMENT, "node '%s' (%s) would read its own result through '%s': a graph has no cycles",
+                status = mqb_fail(error, MQB_ERR_ARGUMENT,
+                                  "node '%s' (%s) would read its own result through '%s': a graph has no cycles",
                                   graph->nodes[producer].name, graph->nodes[producer].op->name, node->name);
                 goto out;
             }
             mark[producer] = OPEN;
-            stack[depth++] = (struct step){ producer, 0 };
+            stack[depth++] = (struct step){producer, 0};
         }
     }
     mqb_deallocate(graph->order);
@@ -128,11 +129,13 @@ mqb_status mqb_graph_infer_node(struct mqb_graph *graph, mqb_node_id id, struct 
         return status;
     }
     if (shape.rank < 1 || shape.rank > MQB_MAX_RANK) {
-        return mqb_fail(error, MQB_ERR_INTERNAL, "its shape has %d dimensions; 1 to %d are allowed", (int)shape.rank, MQB_MAX_RANK);
+        return mqb_fail(error, MQB_ERR_INTERNAL, "its shape has %d dimensions; 1 to %d are allowed", (int)shape.rank,
+                        MQB_MAX_RANK);
     }
     int32_t skip = shape.batched && shape.dims[0] == MQB_BATCH ? 1 : 0;
     if (mqb_dims_count(shape.rank - skip, shape.dims + skip) < 0) {
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "its result would be empty or have more than %lld elements; check kernel sizes, pads and slices",
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "its result would be empty or have more than %lld elements; check kernel sizes, pads and slices",
                         (long long)MQB_MAX_ELEMENTS);
     }
     struct mqb_value *output = &graph->values[node->output];

@@ -10,7 +10,7 @@
 /* More elements than this in one value (one image's, if batched) is taken for a damaged file. */
 #define MQB_MAX_ELEMENTS ((int64_t)1 << 31)
 
-bool mqb_graph_has_node(const struct mqb_graph *graph, mqb_node_id node);   /* in range and alive */
+bool mqb_graph_has_node(const struct mqb_graph *graph, mqb_node_id node); /* in range and alive */
 bool mqb_graph_has_value(const struct mqb_graph *graph, mqb_value_id value);
 
 /* Number of elements, or -1 if a dimension is not positive or the product exceeds MQB_MAX_ELEMENTS.
@@ -32,8 +32,10 @@ mqb_status mqb_graph_infer_node(struct mqb_graph *graph, mqb_node_id node, struc
 /* uses[node] = true for each node that `value` depends on; `uses` has num_nodes entries, all false before. */
 mqb_status mqb_graph_mark_sources(const struct mqb_graph *graph, mqb_value_id value, bool *uses, struct mqb_error *error);
 
-mqb_status mqb_node_set_int(struct mqb_graph *graph, mqb_node_id node, const char *name, int64_t value, struct mqb_error *error);
-mqb_status mqb_node_set_real(struct mqb_graph *graph, mqb_node_id node, const char *name, double value, struct mqb_error *error);
+mqb_status mqb_node_set_int(struct mqb_graph *graph, mqb_node_id node, const char *name, int64_t value,
+                            struct mqb_error *error);
+mqb_status mqb_node_set_real(struct mqb_graph *graph, mqb_node_id node, const char *name, double value,
+                             struct mqb_error *error);
 mqb_status mqb_node_set_text(struct mqb_graph *graph, mqb_node_id node, const char *name, const char *value,
                              struct mqb_error *error);
 void mqb_node_clear_attrs(struct mqb_node *node);

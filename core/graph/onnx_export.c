@@ -1,6 +1,6 @@
 /*
- * onnx_export.c - writes the FP32 graph as standard ONNX. What the graph has and ONNX has not (ChannelShuffle; HardSwish at this
- * operator set) is written as the operators that the importer recognizes, so that a round trip gives the same graph.
+ * onnx_export.c - writes the FP32 graph as standard ONNX. What the graph has and ONNX has not (ChannelShuffle; HardSwish at
+ * this operator set) is written as the operators that the importer recognizes, so that a round trip gives the same graph.
  */
 #include "graph/internal.h"
 
@@ -146,8 +146,8 @@ static void add_ints(struct exporter *ex, Onnx__NodeProto *node, const char *nam
 }
 
 /* The list attribute of the node as it stands, or `count` times `otherwise`. */
-static void copy_ints(struct exporter *ex, Onnx__NodeProto *target, const struct mqb_node *node, const char *name, int32_t count,
-                      int64_t otherwise)
+static void copy_ints(struct exporter *ex, Onnx__NodeProto *target, const struct mqb_node *node, const char *name,
+                      int32_t count, int64_t otherwise)
 {
     int64_t values[4];
     for (int32_t i = 0; i < count; i++) {
@@ -157,8 +157,8 @@ static void copy_ints(struct exporter *ex, Onnx__NodeProto *target, const struct
 }
 
 /* An initializer around `data`, which must outlive the message. */
-static const char *add_tensor(struct exporter *ex, const char *name, int32_t type, size_t rank, const int64_t *dims, const void *data,
-                              size_t size)
+static const char *add_tensor(struct exporter *ex, const char *name, int32_t type, size_t rank, const int64_t *dims,
+                              const void *data, size_t size)
 {
     Onnx__TensorProto *tensor = take(ex, sizeof(*tensor));
     int64_t *copy = rank ? take(ex, rank * sizeof(*copy)) : NULL;
@@ -198,7 +198,8 @@ static const char *helper_ints(struct exporter *ex, const char *base, const char
     if (copy) {
         memcpy(copy, values, count * sizeof(*copy));
     }
-    return add_tensor(ex, helper_name(ex, base, tail), ONNX__TENSOR_PROTO__DATA_TYPE__INT64, 1, &dim, copy, count * sizeof(*copy));
+    return add_tensor(ex, helper_name(ex, base, tail), ONNX__TENSOR_PROTO__DATA_TYPE__INT64, 1, &dim, copy,
+                      count * sizeof(*copy));
 }
 
 static const char *helper_scalar(struct exporter *ex, const char *base, const char *tail, double value)
@@ -250,7 +251,8 @@ static void write_conv(struct exporter *ex, const struct mqb_node *node)
 static void write_batch_norm(struct exporter *ex, const struct mqb_node *node)
 {
     if (node->num_inputs > 5 && node->inputs[5] != MQB_NONE) {
-        mqb_fail(ex->error, MQB_ERR_UNSUPPORTED, "a BatchNormalization that divides its input cannot be written as FP32 ONNX; fold it first");
+        mqb_fail(ex->error, MQB_ERR_UNSUPPORTED,
+                 "a BatchNormalization that divides its input cannot be written as FP32 ONNX; fold it first");
         ex->failed = true;
         return;
     }
@@ -352,11 +354,11 @@ static void write_pad(struct exporter *ex, const struct mqb_node *node)
 
 static void write_channel_shuffle(struct exporter *ex, const struct mqb_node *node)
 {
-    static const int64_t perm[5] = { 0, 2, 1, 3, 4 };
+    static const int64_t perm[5] = {0, 2, 1, 3, 4};
     const struct mqb_value *x = value_of(ex, node->inputs[0]);
     int64_t group = mqb_attr_i(node, "group", 1);
-    int64_t split[5] = { 0, group, x->dims[1] / group, x->dims[2], x->dims[3] };
-    int64_t whole[4] = { 0, x->dims[1], x->dims[2], x->dims[3] };
+    int64_t split[5] = {0, group, x->dims[1] / group, x->dims[2], x->dims[3]};
+    int64_t whole[4] = {0, x->dims[1], x->dims[2], x->dims[3]};
     const char *output = output_name(ex, node);
     const char *divided = helper_name(ex, output, ".split"), *swapped = helper_name(ex, output, ".swapped");
     Onnx__NodeProto *target = add_node(ex, "Reshape", take_text(ex, node->name, ".split"), divided);
@@ -374,24 +376,24 @@ static const struct {
     const char *op;
     void (*write)(struct exporter *ex, const struct mqb_node *node);
 } writers[] = {
-    { "Add", write_plain },
-    { "AveragePool", write_pool },
-    { "BatchNormalization", write_batch_norm },
-    { "ChannelShuffle", write_channel_shuffle },
-    { "Clip", write_clip },
-    { "Concat", write_concat },
-    { "Conv", write_conv },
-    { "Flatten", write_flatten },
-    { "Gemm", write_gemm },
-    { "GlobalAveragePool", write_plain },
-    { "HardSigmoid", write_hard_sigmoid },
-    { "HardSwish", write_hard_swish },
-    { "MaxPool", write_pool },
-    { "Mul", write_plain },
-    { "Pad", write_pad },
-    { "Relu", write_plain },
-    { "Sigmoid", write_plain },
-    { "Slice", write_slice },
+    {"Add", write_plain},
+    {"AveragePool", write_pool},
+    {"BatchNormalization", write_batch_norm},
+    {"ChannelShuffle", write_channel_shuffle},
+    {"Clip", write_clip},
+    {"Concat", write_concat},
+    {"Conv", write_conv},
+    {"Flatten", write_flatten},
+    {"Gemm", write_gemm},
+    {"GlobalAveragePool", write_plain},
+    {"HardSigmoid", write_hard_sigmoid},
+    {"HardSwish", write_hard_swish},
+    {"MaxPool", write_pool},
+    {"Mul", write_plain},
+    {"Pad", write_pad},
+    {"Relu", write_plain},
+    {"Sigmoid", write_plain},
+    {"Slice", write_slice},
 };
 
 static mqb_status write_node(struct exporter *ex, const struct mqb_node *node)
@@ -401,8 +403,10 @@ static mqb_status write_node(struct exporter *ex, const struct mqb_node *node)
         i++;
     }
     if (i == sizeof(writers) / sizeof(writers[0])) {
-        return mqb_fail(ex->error, MQB_ERR_UNSUPPORTED, "node '%s': operator '%s' has no form in FP32 ONNX; export the graph as it was before "
-                        "quantization", node->name, node->op->name);
+        return mqb_fail(ex->error, MQB_ERR_UNSUPPORTED,
+                        "node '%s': operator '%s' has no form in FP32 ONNX; export the graph as it was before "
+                        "quantization",
+                        node->name, node->op->name);
     }
     if (ex->error && ex->error->struct_size > offsetof(struct mqb_error, text)) {
         ex->error->text[0] = '\0';
@@ -491,8 +495,8 @@ static void add_values(struct exporter *ex)
 static mqb_status pack(struct exporter *ex, Onnx__GraphProto *graph, const char *path)
 {
     Onnx__ModelProto model;
-    Onnx__OperatorSetIdProto opset, *opsets[1] = { &opset };
-    Onnx__StringStringEntryProto entry, *entries[1] = { &entry };
+    Onnx__OperatorSetIdProto opset, *opsets[1] = {&opset};
+    Onnx__StringStringEntryProto entry, *entries[1] = {&entry};
     onnx__model_proto__init(&model);
     onnx__operator_set_id_proto__init(&opset);
     onnx__string_string_entry_proto__init(&entry);
@@ -513,7 +517,8 @@ static mqb_status pack(struct exporter *ex, Onnx__GraphProto *graph, const char 
     }
     size_t size = onnx__model_proto__get_packed_size(&model);
     if (size > INT32_MAX) {
-        return mqb_fail(ex->error, MQB_ERR_UNSUPPORTED, "%.200s: the network would be %zu bytes; a protobuf file holds at most 2 GiB", path, size);
+        return mqb_fail(ex->error, MQB_ERR_UNSUPPORTED,
+                        "%.200s: the network would be %zu bytes; a protobuf file holds at most 2 GiB", path, size);
     }
     uint8_t *data = mqb_allocate(size);
     if (!data) {
@@ -527,7 +532,7 @@ static mqb_status pack(struct exporter *ex, Onnx__GraphProto *graph, const char 
 
 mqb_status mqb_onnx_export(const struct mqb_graph *graph, const char *path, struct mqb_error *error)
 {
-    struct exporter ex = { .graph = graph, .error = error };
+    struct exporter ex = {.graph = graph, .error = error};
     Onnx__GraphProto file;
     mqb_status status = MQB_OK;
     if (graph->input == MQB_NONE || graph->output == MQB_NONE) {
@@ -544,7 +549,8 @@ mqb_status mqb_onnx_export(const struct mqb_graph *graph, const char *path, stru
     Onnx__ValueInfoProto *input = make_info(&ex, &graph->values[graph->input]);
     Onnx__ValueInfoProto *output = make_info(&ex, &graph->values[graph->output]);
     if (ex.failed || !input || !output) {
-        status = mqb_fail(error, MQB_ERR_MEMORY, "%.200s: no memory to export a graph of %d nodes", path, (int)graph->num_ordered);
+        status =
+            mqb_fail(error, MQB_ERR_MEMORY, "%.200s: no memory to export a graph of %d nodes", path, (int)graph->num_ordered);
         goto out;
     }
     if (ex.num_tensors > 0) {

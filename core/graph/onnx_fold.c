@@ -7,7 +7,8 @@ typedef mqb_status (*fold_function)(struct mqb_importer *im, struct mqb_onnx_ten
 
 static mqb_status fold_fail(struct mqb_importer *im, const char *what)
 {
-    return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "its inputs are constants, but %s; export the network with constants folded", what);
+    return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                    "its inputs are constants, but %s; export the network with constants folded", what);
 }
 
 /* The decoded constant at `index`, or NULL. */
@@ -16,7 +17,8 @@ static const struct mqb_onnx_tensor *in(const struct mqb_importer *im, int32_t i
     return index < im->num_in && im->in[index] ? &im->in[index]->tensor : NULL;
 }
 
-static void copy_elements(struct mqb_onnx_tensor *to, int64_t at, const struct mqb_onnx_tensor *from, int64_t first, int64_t count)
+static void copy_elements(struct mqb_onnx_tensor *to, int64_t at, const struct mqb_onnx_tensor *from, int64_t first,
+                          int64_t count)
 {
     if (count > 0 && to->is_int) {
         memcpy(to->ints + at, from->ints + first, (size_t)count * sizeof(int64_t));
@@ -25,7 +27,8 @@ static void copy_elements(struct mqb_onnx_tensor *to, int64_t at, const struct m
     }
 }
 
-static mqb_status new_tensor(struct mqb_importer *im, struct mqb_onnx_tensor *result, bool is_int, int32_t rank, const int64_t *dims)
+static mqb_status new_tensor(struct mqb_importer *im, struct mqb_onnx_tensor *result, bool is_int, int32_t rank,
+                             const int64_t *dims)
 {
     int64_t count = 1;
     for (int32_t i = 0; i < rank; i++) {
@@ -50,7 +53,8 @@ static mqb_status fold_constant(struct mqb_importer *im, struct mqb_onnx_tensor 
     bool is_list = reals || integers;
     int64_t count = reals ? (int64_t)reals->n_floats : integers ? (int64_t)integers->n_ints : 1;
     if (!real && !reals && !integer && !integers) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "a constant without a tensor, a number or a list of numbers is not supported");
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                        "a constant without a tensor, a number or a list of numbers is not supported");
     }
     mqb_status status = new_tensor(im, result, integer || integers, is_list ? 1 : 0, &count);
     for (int64_t i = 0; status == MQB_OK && i < count; i++) {
@@ -162,7 +166,7 @@ static mqb_status fold_unsqueeze(struct mqb_importer *im, struct mqb_onnx_tensor
     const struct mqb_onnx_tensor *x = in(im, 0);
     const int64_t *axes;
     int64_t count, dims[MQB_MAX_RANK];
-    bool added[MQB_MAX_RANK] = { false };
+    bool added[MQB_MAX_RANK] = {false};
     mqb_status status = mqb_onnx_in_ints(im, 1, "axes", &axes, &count);
     if (status != MQB_OK) {
         return status;
@@ -182,7 +186,7 @@ static mqb_status fold_squeeze(struct mqb_importer *im, struct mqb_onnx_tensor *
 {
     const struct mqb_onnx_tensor *x = in(im, 0);
     int64_t count, dims[MQB_MAX_RANK];
-    bool removed[MQB_MAX_RANK] = { false };
+    bool removed[MQB_MAX_RANK] = {false};
     mqb_status status = mark_axes(im, x->rank, removed, &count);
     if (status != MQB_OK) {
         return status;
@@ -269,7 +273,10 @@ static mqb_status fold_slice(struct mqb_importer *im, struct mqb_onnx_tensor *re
     if (x->rank != 1 || num_starts != 1 || num_ends != 1 || (steps && (num_steps != 1 || steps[0] != 1))) {
         return fold_fail(im, "only a run of elements of a list is sliced at import");
     }
-    int64_t start = starts[0] < -x->count ? 0 : starts[0] < 0 ? starts[0] + x->count : starts[0] > x->count ? x->count : starts[0];
+    int64_t start = starts[0] < -x->count  ? 0
+                    : starts[0] < 0        ? starts[0] + x->count
+                    : starts[0] > x->count ? x->count
+                                           : starts[0];
     int64_t end = ends[0] < -x->count ? 0 : ends[0] < 0 ? ends[0] + x->count : ends[0] > x->count ? x->count : ends[0];
     int64_t count = end > start ? end - start : 0;
     status = new_tensor(im, result, x->is_int, 1, &count);
@@ -283,8 +290,8 @@ static mqb_status fold_transpose(struct mqb_importer *im, struct mqb_onnx_tensor
 {
     const struct mqb_onnx_tensor *x = in(im, 0);
     const int64_t *perm;
-    int64_t count, dims[MQB_MAX_RANK] = { 0 }, stride[MQB_MAX_RANK] = { 0 }, from[MQB_MAX_RANK] = { 0 };
-    bool seen[MQB_MAX_RANK] = { false };
+    int64_t count, dims[MQB_MAX_RANK] = {0}, stride[MQB_MAX_RANK] = {0}, from[MQB_MAX_RANK] = {0};
+    bool seen[MQB_MAX_RANK] = {false};
     mqb_status status = mqb_onnx_attr_ints(im, "perm", &perm, &count);
     if (status != MQB_OK) {
         return status;
@@ -367,10 +374,10 @@ static const struct {
     const char *op_type;
     fold_function fold;
 } folds[] = {
-    { "Constant", fold_constant }, { "Cast", fold_cast }, { "Shape", fold_shape }, { "Gather", fold_gather },
-    { "Unsqueeze", fold_unsqueeze }, { "Squeeze", fold_squeeze }, { "Reshape", fold_reshape }, { "Concat", fold_concat },
-    { "Slice", fold_slice }, { "Transpose", fold_transpose }, { "Add", fold_arithmetic }, { "Sub", fold_arithmetic },
-    { "Mul", fold_arithmetic }, { "Div", fold_arithmetic },
+    {"Constant", fold_constant},   {"Cast", fold_cast},           {"Shape", fold_shape},     {"Gather", fold_gather},
+    {"Unsqueeze", fold_unsqueeze}, {"Squeeze", fold_squeeze},     {"Reshape", fold_reshape}, {"Concat", fold_concat},
+    {"Slice", fold_slice},         {"Transpose", fold_transpose}, {"Add", fold_arithmetic},  {"Sub", fold_arithmetic},
+    {"Mul", fold_arithmetic},      {"Div", fold_arithmetic},
 };
 
 static fold_function find_fold(const char *op_type)

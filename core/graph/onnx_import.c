@@ -11,37 +11,37 @@ static const struct {
     const char *op_type;
     mqb_onnx_convert convert; /* NULL: only on constants */
 } conversions[] = {
-    { "Add", mqb_onnx_add },
-    { "AveragePool", mqb_onnx_average_pool },
-    { "BatchNormalization", mqb_onnx_batch_norm },
-    { "Cast", mqb_onnx_cast },
-    { "Clip", mqb_onnx_clip },
-    { "Concat", mqb_onnx_concat },
-    { "Constant", NULL },
-    { "Conv", mqb_onnx_conv },
-    { "Div", NULL },
-    { "Dropout", mqb_onnx_pass },
-    { "Flatten", mqb_onnx_flatten },
-    { "Gather", NULL },
-    { "Gemm", mqb_onnx_gemm },
-    { "GlobalAveragePool", mqb_onnx_plain },
-    { "HardSigmoid", mqb_onnx_hard_sigmoid },
-    { "HardSwish", mqb_onnx_plain },
-    { "Identity", mqb_onnx_pass },
-    { "MatMul", mqb_onnx_matmul },
-    { "MaxPool", mqb_onnx_max_pool },
-    { "Mul", mqb_onnx_mul },
-    { "Pad", mqb_onnx_pad },
-    { "ReduceMean", mqb_onnx_reduce_mean },
-    { "Relu", mqb_onnx_plain },
-    { "Reshape", mqb_onnx_reshape },
-    { "Shape", mqb_onnx_shape },
-    { "Sigmoid", mqb_onnx_plain },
-    { "Slice", mqb_onnx_slice },
-    { "Squeeze", mqb_onnx_squeeze },
-    { "Sub", NULL },
-    { "Transpose", mqb_onnx_transpose },
-    { "Unsqueeze", NULL },
+    {"Add", mqb_onnx_add},
+    {"AveragePool", mqb_onnx_average_pool},
+    {"BatchNormalization", mqb_onnx_batch_norm},
+    {"Cast", mqb_onnx_cast},
+    {"Clip", mqb_onnx_clip},
+    {"Concat", mqb_onnx_concat},
+    {"Constant", NULL},
+    {"Conv", mqb_onnx_conv},
+    {"Div", NULL},
+    {"Dropout", mqb_onnx_pass},
+    {"Flatten", mqb_onnx_flatten},
+    {"Gather", NULL},
+    {"Gemm", mqb_onnx_gemm},
+    {"GlobalAveragePool", mqb_onnx_plain},
+    {"HardSigmoid", mqb_onnx_hard_sigmoid},
+    {"HardSwish", mqb_onnx_plain},
+    {"Identity", mqb_onnx_pass},
+    {"MatMul", mqb_onnx_matmul},
+    {"MaxPool", mqb_onnx_max_pool},
+    {"Mul", mqb_onnx_mul},
+    {"Pad", mqb_onnx_pad},
+    {"ReduceMean", mqb_onnx_reduce_mean},
+    {"Relu", mqb_onnx_plain},
+    {"Reshape", mqb_onnx_reshape},
+    {"Shape", mqb_onnx_shape},
+    {"Sigmoid", mqb_onnx_plain},
+    {"Slice", mqb_onnx_slice},
+    {"Squeeze", mqb_onnx_squeeze},
+    {"Sub", NULL},
+    {"Transpose", mqb_onnx_transpose},
+    {"Unsqueeze", NULL},
 };
 #define NUM_CONVERSIONS (sizeof(conversions) / sizeof(conversions[0]))
 
@@ -113,17 +113,21 @@ static mqb_status check_model(const Onnx__ModelProto *model, int64_t *opset, str
         }
     }
     if (*opset < MQB_ONNX_MIN_OPSET || *opset > MQB_ONNX_MAX_OPSET) {
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "it uses ONNX operator set %lld; %d to %d are supported: export it again with opset 13",
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "it uses ONNX operator set %lld; %d to %d are supported: export it again with opset 13",
                         (long long)*opset, MQB_ONNX_MIN_OPSET, MQB_ONNX_MAX_OPSET);
     }
     if (model->graph->n_node > MAX_NODES) {
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "it has %zu nodes; at most %d are supported", model->graph->n_node, MAX_NODES);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "it has %zu nodes; at most %d are supported", model->graph->n_node,
+                        MAX_NODES);
     }
     if (model->graph->n_sparse_initializer > 0) {
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "it has sparse tensors, which are not supported; export it with dense ones");
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "it has sparse tensors, which are not supported; export it with dense ones");
     }
     if (model->graph->n_output != 1 || !model->graph->output[0]->name) {
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "it has %zu outputs; exactly one, the logits, is supported", model->graph->n_output);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "it has %zu outputs; exactly one, the logits, is supported",
+                        model->graph->n_output);
     }
     return MQB_OK;
 }
@@ -154,23 +158,24 @@ static mqb_status check_float(struct mqb_importer *im, const Onnx__ValueInfoProt
     if (type && (!type->has_elem_type || type->elem_type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT)) {
         return MQB_OK;
     }
-    return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "%s '%s' is not a tensor of float (element type 1), which is the only kind supported", what,
-                    info->name);
+    return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                    "%s '%s' is not a tensor of float (element type 1), which is the only kind supported", what, info->name);
 }
 
 static mqb_status read_input_shape(struct mqb_importer *im, const Onnx__ValueInfoProto *info, int32_t *rank, int64_t *dims)
 {
     const Onnx__TensorShapeProto *shape = info->type->tensor_type->shape;
     if (!shape || (shape->n_dim != 4 && shape->n_dim != 2)) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "input '%s' has %zu dimensions; [N, C, H, W] or [N, F] is expected", info->name,
-                        shape ? shape->n_dim : (size_t)0);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "input '%s' has %zu dimensions; [N, C, H, W] or [N, F] is expected",
+                        info->name, shape ? shape->n_dim : (size_t)0);
     }
     *rank = (int32_t)shape->n_dim;
     for (int32_t i = 0; i < *rank; i++) {
         const Onnx__TensorShapeProto__Dimension *dim = shape->dim[i];
         dims[i] = dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE ? dim->dim_value : 0;
         if (i > 0 && dims[i] < 1) {
-            return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "dimension %d of input '%s' is not fixed; only the batch may vary: export it for one image size",
+            return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                            "dimension %d of input '%s' is not fixed; only the batch may vary: export it for one image size",
                             (int)i, info->name);
         }
     }
@@ -253,8 +258,8 @@ static mqb_status unsupported(struct mqb_importer *im)
         }
     }
     const char *domain = im->node->domain ? im->node->domain : "";
-    return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "operator '%.40s%s%.60s' is not supported; supported are %s", domain, domain[0] ? "." : "",
-                    im->op_type, list);
+    return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "operator '%.40s%s%.60s' is not supported; supported are %s", domain,
+                    domain[0] ? "." : "", im->op_type, list);
 }
 
 /* Fills im->in, and defines the symbols of the outputs. */
@@ -265,7 +270,8 @@ static mqb_status open_node(struct mqb_importer *im, const struct mqb_onnx_map *
         return mqb_fail(im->error, MQB_ERR_FORMAT, "it has no output; the file is damaged");
     }
     if (node->n_input > MQB_MAX_INPUTS) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "it has %zu inputs; at most %d are supported", node->n_input, MQB_MAX_INPUTS);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "it has %zu inputs; at most %d are supported", node->n_input,
+                        MQB_MAX_INPUTS);
     }
     memset(im->in, 0, sizeof(im->in));
     im->num_in = (int32_t)node->n_input;
@@ -275,7 +281,8 @@ static mqb_status open_node(struct mqb_importer *im, const struct mqb_onnx_map *
         }
         struct mqb_symbol *symbol = symbol_find(im, node->input[i]);
         if (!symbol) {
-            return mqb_fail(im->error, MQB_ERR_FORMAT, "it reads '%s', which no earlier node, initializer or input defines", node->input[i]);
+            return mqb_fail(im->error, MQB_ERR_FORMAT, "it reads '%s', which no earlier node, initializer or input defines",
+                            node->input[i]);
         }
         im->in[i] = symbol_follow(im, symbol);
     }
@@ -292,7 +299,8 @@ static mqb_status open_node(struct mqb_importer *im, const struct mqb_onnx_map *
         if (i == 0) {
             im->out = symbol;
         } else if (symbol->uses > 0) {
-            return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "its output %zu '%s' is used; only the first output is supported", i, symbol->name);
+            return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "its output %zu '%s' is used; only the first output is supported",
+                            i, symbol->name);
         }
     }
     return MQB_OK;
@@ -328,7 +336,8 @@ static mqb_status convert_node(struct mqb_importer *im, const struct mqb_onnx_ma
         return status;
     }
     if (!conversions[i].convert) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "%s is supported only on constants, such as the computation of a shape", im->op_type);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "%s is supported only on constants, such as the computation of a shape",
+                        im->op_type);
     }
     return conversions[i].convert(im);
 }
@@ -359,7 +368,8 @@ static mqb_status set_output(struct mqb_importer *im)
     }
     symbol = symbol_follow(im, symbol);
     if (symbol->kind != MQB_SYMBOL_VALUE || im->graph->values[symbol->value].producer == MQB_NONE) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "its output '%s' is not the result of a supported operator on the input", name);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                        "its output '%s' is not the result of a supported operator on the input", name);
     }
     im->graph->output = symbol->value;
     /* An Identity or Dropout at the end vanished: the network's output keeps its name. */
@@ -384,13 +394,14 @@ static void importer_deinit(struct mqb_importer *im)
 
 static mqb_status import_graph(struct mqb_importer *im, const Onnx__ModelProto *model)
 {
-    struct mqb_onnx_map uses = { 0 };
+    struct mqb_onnx_map uses = {0};
     size_t num_symbols = im->file->n_initializer + 1;
     for (size_t n = 0; n < im->file->n_node; n++) {
         num_symbols += im->file->node[n]->n_output;
     }
     if (num_symbols > 4 * (size_t)MAX_NODES) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "it has %zu tensors; at most %d are supported", num_symbols, 4 * MAX_NODES);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "it has %zu tensors; at most %d are supported", num_symbols,
+                        4 * MAX_NODES);
     }
     mqb_status status = read_texts(im, model);
     im->symbols = mqb_allocate_array(num_symbols, sizeof(*im->symbols));
@@ -436,7 +447,8 @@ static mqb_status read_model(const char *path, size_t *size, Onnx__ModelProto **
     if (status != MQB_OK) {
         return status;
     }
-    status = *size == 0 ? mqb_fail(error, MQB_ERR_FORMAT, "the file is empty; an ONNX network was expected") : mqb_onnx_scan(data, *size, error);
+    status = *size == 0 ? mqb_fail(error, MQB_ERR_FORMAT, "the file is empty; an ONNX network was expected")
+                        : mqb_onnx_scan(data, *size, error);
     if (status == MQB_OK) {
         *model = onnx__model_proto__unpack(NULL, *size, data);
         if (!*model) {
@@ -457,7 +469,8 @@ static void clean_text(struct mqb_error *error)
     }
 }
 
-mqb_status mqb_onnx_import(const char *path, const struct mqb_op_table *table, struct mqb_graph **graph, struct mqb_error *error)
+mqb_status mqb_onnx_import(const char *path, const struct mqb_op_table *table, struct mqb_graph **graph,
+                           struct mqb_error *error)
 {
     struct mqb_importer im;
     Onnx__ModelProto *model;

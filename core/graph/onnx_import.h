@@ -4,7 +4,8 @@
  * The importer walks the file's nodes in their order. Every name of the file is a symbol: a constant tensor, a value of the
  * graph under construction, another symbol (Identity), or the middle of a channel shuffle. A node whose inputs are all
  * constants is folded; any other is converted, and its shape inferred at once, because later nodes need it.
- * A file is not trusted: each size is checked before it is used, and all memory is charged to a budget made from the file's size.
+ * A file is not trusted: each size is checked before it is used, and all memory is charged to a budget made from the file's
+ * size.
  */
 #ifndef MQB_ONNX_IMPORT_H
 #define MQB_ONNX_IMPORT_H
@@ -45,7 +46,7 @@ struct mqb_onnx_tensor {
     int64_t dims[MQB_MAX_RANK];
     int64_t count;
     bool is_int;
-    float *reals;  /* owned; one of the two, or none if count is 0 */
+    float *reals; /* owned; one of the two, or none if count is 0 */
     int64_t *ints;
 };
 void mqb_onnx_tensor_deinit(struct mqb_onnx_tensor *tensor);
@@ -66,7 +67,7 @@ mqb_status mqb_onnx_fold(struct mqb_importer *im, struct mqb_onnx_tensor *result
 
 enum mqb_symbol_kind {
     MQB_SYMBOL_UNDEFINED,
-    MQB_SYMBOL_PROTO,   /* initializer, not decoded yet */
+    MQB_SYMBOL_PROTO, /* initializer, not decoded yet */
     MQB_SYMBOL_TENSOR,
     MQB_SYMBOL_VALUE,
     MQB_SYMBOL_ALIAS,
@@ -83,7 +84,7 @@ struct mqb_symbol {
     mqb_value_id value;
     mqb_value_id as_param, as_const, as_transposed; /* where this tensor stands in the graph already */
     int32_t alias;
-    int32_t rank;  /* SPLIT, SHUFFLED: of the reshaped tensor */
+    int32_t rank; /* SPLIT, SHUFFLED: of the reshaped tensor */
     int64_t group;
 };
 
@@ -111,8 +112,8 @@ mqb_status mqb_onnx_attr_int(struct mqb_importer *im, const char *name, int64_t 
 mqb_status mqb_onnx_attr_real(struct mqb_importer *im, const char *name, double otherwise, double *value);
 mqb_status mqb_onnx_attr_text(struct mqb_importer *im, const char *name, const char *otherwise, char *text, size_t size);
 /* A list of exactly `count` numbers in [min, max]. */
-mqb_status mqb_onnx_attr_list(struct mqb_importer *im, const char *name, int32_t count, int64_t otherwise, int64_t min, int64_t max,
-                              int64_t *values);
+mqb_status mqb_onnx_attr_list(struct mqb_importer *im, const char *name, int32_t count, int64_t otherwise, int64_t min,
+                              int64_t max, int64_t *values);
 /* A list of any length, or NULL if absent. */
 mqb_status mqb_onnx_attr_ints(struct mqb_importer *im, const char *name, const int64_t **values, int64_t *count);
 /* The same, from constant input `index` if there is one, else from attribute `name` (NULL: none). */
@@ -130,8 +131,8 @@ mqb_status mqb_onnx_symbol_decode(struct mqb_importer *im, struct mqb_symbol *sy
 /* Constant input `index` as a value of the graph. PARAM and CONST are shared between nodes as in the file; STATE never is. */
 mqb_status mqb_onnx_in_param(struct mqb_importer *im, int32_t index, int kind, mqb_value_id *value);
 /* A value made from `data` (given away), named after `name`. */
-mqb_status mqb_onnx_new_param(struct mqb_importer *im, int kind, const char *name, int32_t rank, const int64_t *dims, float *data,
-                              mqb_value_id *value);
+mqb_status mqb_onnx_new_param(struct mqb_importer *im, int kind, const char *name, int32_t rank, const int64_t *dims,
+                              float *data, mqb_value_id *value);
 mqb_status mqb_onnx_charge(struct mqb_importer *im, int64_t count, size_t size);
 
 /* Appends a node; with NULL names it bears those of im->node and becomes its output symbol. */

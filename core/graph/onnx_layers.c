@@ -31,7 +31,8 @@ static mqb_status read_window(struct mqb_importer *im, const struct mqb_value *x
     }
     bool upper = strcmp(auto_pad, "SAME_UPPER") == 0;
     if (!upper && strcmp(auto_pad, "SAME_LOWER") != 0 && strcmp(auto_pad, "VALID") != 0) {
-        return mqb_fail(im->error, MQB_ERR_FORMAT, "attribute 'auto_pad' is '%s'; NOTSET, VALID, SAME_UPPER and SAME_LOWER exist", auto_pad);
+        return mqb_fail(im->error, MQB_ERR_FORMAT,
+                        "attribute 'auto_pad' is '%s'; NOTSET, VALID, SAME_UPPER and SAME_LOWER exist", auto_pad);
     }
     memset(window->pads, 0, sizeof(window->pads));
     for (int i = 0; i < 2 && strcmp(auto_pad, "VALID") != 0; i++) {
@@ -67,8 +68,9 @@ mqb_status mqb_onnx_conv(struct mqb_importer *im)
     }
     const struct mqb_value *x = &im->graph->values[inputs[0]];
     if (weight->rank != 4) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "weight '%s' has %d dimensions; only 2-D convolutions, with 4, are supported",
-                        im->in[1]->name, (int)weight->rank);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                        "weight '%s' has %d dimensions; only 2-D convolutions, with 4, are supported", im->in[1]->name,
+                        (int)weight->rank);
     }
     int64_t out_channels = weight->dims[0];
     window.kernel[0] = weight->dims[2];
@@ -83,14 +85,17 @@ mqb_status mqb_onnx_conv(struct mqb_importer *im)
     if (status != MQB_OK) {
         return status;
     }
-    if (group < 1 || group > x->dims[1] || x->dims[1] % group != 0 || weight->dims[1] != x->dims[1] / group || out_channels % group != 0) {
-        return mqb_fail(im->error, MQB_ERR_FORMAT, "weight '%s' is [%lld][%lld][%lld][%lld], which does not fit an input of %lld channels in %lld groups",
+    if (group < 1 || group > x->dims[1] || x->dims[1] % group != 0 || weight->dims[1] != x->dims[1] / group ||
+        out_channels % group != 0) {
+        return mqb_fail(im->error, MQB_ERR_FORMAT,
+                        "weight '%s' is [%lld][%lld][%lld][%lld], which does not fit an input of %lld channels in %lld groups",
                         im->in[1]->name, (long long)out_channels, (long long)weight->dims[1], (long long)weight->dims[2],
                         (long long)weight->dims[3], (long long)x->dims[1], (long long)group);
     }
     if (kernel_shape[0] != 0 && (kernel_shape[0] != window.kernel[0] || kernel_shape[1] != window.kernel[1])) {
-        return mqb_fail(im->error, MQB_ERR_FORMAT, "attribute 'kernel_shape' says %lldx%lld, weight '%s' is %lldx%lld", (long long)kernel_shape[0],
-                        (long long)kernel_shape[1], im->in[1]->name, (long long)window.kernel[0], (long long)window.kernel[1]);
+        return mqb_fail(im->error, MQB_ERR_FORMAT, "attribute 'kernel_shape' says %lldx%lld, weight '%s' is %lldx%lld",
+                        (long long)kernel_shape[0], (long long)kernel_shape[1], im->in[1]->name, (long long)window.kernel[0],
+                        (long long)window.kernel[1]);
     }
     bool has_bias = im->num_in > 2 && im->in[2];
     if (has_bias) {
@@ -124,7 +129,7 @@ mqb_status mqb_onnx_conv(struct mqb_importer *im)
 
 mqb_status mqb_onnx_batch_norm(struct mqb_importer *im)
 {
-    static const char *const roles[] = { "input", "scale", "bias", "mean", "variance" };
+    static const char *const roles[] = {"input", "scale", "bias", "mean", "variance"};
     mqb_value_id inputs[5];
     double epsilon, momentum;
     int64_t training, spatial;
@@ -153,10 +158,12 @@ mqb_status mqb_onnx_batch_norm(struct mqb_importer *im)
         return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "it is in training mode; export the network in evaluation mode");
     }
     if (spatial != 1) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "attribute 'spatial' = %lld is not supported, only 1", (long long)spatial);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "attribute 'spatial' = %lld is not supported, only 1",
+                        (long long)spatial);
     }
     if (!(epsilon >= 0.0 && epsilon < 1e30) || !(momentum >= 0.0 && momentum <= 1.0)) {
-        return mqb_fail(im->error, MQB_ERR_FORMAT, "epsilon = %g and momentum = %g; epsilon must not be negative, momentum lies in [0, 1]", epsilon,
+        return mqb_fail(im->error, MQB_ERR_FORMAT,
+                        "epsilon = %g and momentum = %g; epsilon must not be negative, momentum lies in [0, 1]", epsilon,
                         momentum);
     }
     const struct mqb_value *x = &im->graph->values[inputs[0]];
@@ -170,7 +177,8 @@ mqb_status mqb_onnx_batch_norm(struct mqb_importer *im)
         }
         for (int64_t c = 0; status == MQB_OK && i == 4 && c < channels; c++) {
             if ((double)tensor->reals[c] + epsilon <= 0.0) {
-                return mqb_fail(im->error, MQB_ERR_NUMERIC, "variance '%s' is %g at channel %lld; a variance plus epsilon must be positive",
+                return mqb_fail(im->error, MQB_ERR_NUMERIC,
+                                "variance '%s' is %g at channel %lld; a variance plus epsilon must be positive",
                                 im->in[i]->name, (double)tensor->reals[c], (long long)c);
             }
         }
@@ -213,12 +221,13 @@ static mqb_status pool(struct mqb_importer *im, const char *op, bool average)
         return status;
     }
     if (window.dilations[0] != 1 || window.dilations[1] != 1) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "a dilated pooling window (%lldx%lld) is not supported", (long long)window.dilations[0],
-                        (long long)window.dilations[1]);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "a dilated pooling window (%lldx%lld) is not supported",
+                        (long long)window.dilations[0], (long long)window.dilations[1]);
     }
     for (int i = 0; i < 4; i++) {
         if (window.pads[i] >= window.kernel[i & 1]) {
-            return mqb_fail(im->error, MQB_ERR_FORMAT, "its pads are as large as its window, which would pool nothing but padding");
+            return mqb_fail(im->error, MQB_ERR_FORMAT,
+                            "its pads are as large as its window, which would pool nothing but padding");
         }
     }
     status = mqb_onnx_emit(im, op, NULL, NULL, &x, 1, &node);
@@ -266,10 +275,12 @@ mqb_status mqb_onnx_clip(struct mqb_importer *im)
     mqb_node_id node;
     mqb_status status = mqb_onnx_in_value(im, 0, &x);
     if (status == MQB_OK) {
-        status = im->opset < 11 ? mqb_onnx_attr_real(im, "min", -(double)FLT_MAX, &min) : mqb_onnx_in_scalar(im, 1, -(double)FLT_MAX, &min);
+        status = im->opset < 11 ? mqb_onnx_attr_real(im, "min", -(double)FLT_MAX, &min)
+                                : mqb_onnx_in_scalar(im, 1, -(double)FLT_MAX, &min);
     }
     if (status == MQB_OK) {
-        status = im->opset < 11 ? mqb_onnx_attr_real(im, "max", (double)FLT_MAX, &max) : mqb_onnx_in_scalar(im, 2, (double)FLT_MAX, &max);
+        status = im->opset < 11 ? mqb_onnx_attr_real(im, "max", (double)FLT_MAX, &max)
+                                : mqb_onnx_in_scalar(im, 2, (double)FLT_MAX, &max);
     }
     if (status != MQB_OK) {
         return status;

@@ -16,7 +16,8 @@ static mqb_status linear_weight(struct mqb_importer *im, bool transposed, float 
     }
     struct mqb_symbol *symbol = im->in[1];
     if (tensor->rank != 2) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "weight '%s' has %d dimensions where 2 are supported", symbol->name, (int)tensor->rank);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "weight '%s' has %d dimensions where 2 are supported", symbol->name,
+                        (int)tensor->rank);
     }
     if (transposed && alpha == 1.0f) {
         return mqb_onnx_in_param(im, 1, MQB_VALUE_PARAM, value);
@@ -39,7 +40,7 @@ static mqb_status linear_weight(struct mqb_importer *im, bool transposed, float 
             data[o * ins + i] = alpha * tensor->reals[transposed ? o * ins + i : i * outs + o];
         }
     }
-    int64_t dims[2] = { outs, ins };
+    int64_t dims[2] = {outs, ins};
     status = mqb_onnx_new_param(im, MQB_VALUE_PARAM, symbol->name, 2, dims, data, value);
     if (status == MQB_OK && alpha == 1.0f) {
         symbol->as_transposed = *value;
@@ -58,7 +59,8 @@ static bool is_bias(const struct mqb_onnx_tensor *tensor, int32_t rank, int64_t 
         return true;
     }
     int32_t channel_axis = tensor->rank - (rank - 1); /* aligned at the right */
-    return tensor->count == channels && channel_axis >= 0 && channel_axis < tensor->rank && tensor->dims[channel_axis] == channels;
+    return tensor->count == channels && channel_axis >= 0 && channel_axis < tensor->rank &&
+           tensor->dims[channel_axis] == channels;
 }
 
 /* Bias [channels] from constant input `index`. */
@@ -109,7 +111,8 @@ mqb_status mqb_onnx_gemm(struct mqb_importer *im)
         return status;
     }
     if (trans_a != 0) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "attribute 'transA' = %lld is not supported: the batch comes first", (long long)trans_a);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "attribute 'transA' = %lld is not supported: the batch comes first",
+                        (long long)trans_a);
     }
     status = linear_weight(im, trans_b != 0, (float)alpha, &inputs[1]);
     if (status != MQB_OK) {
@@ -121,8 +124,8 @@ mqb_status mqb_onnx_gemm(struct mqb_importer *im)
         int64_t channels = im->graph->values[inputs[1]].dims[0];
         status = mqb_onnx_in_reals(im, 2, &bias);
         if (status == MQB_OK && !is_bias(bias, 2, channels)) {
-            return mqb_fail(im->error, MQB_ERR_FORMAT, "bias '%s' has %lld elements for %lld outputs", im->in[2]->name, (long long)bias->count,
-                            (long long)channels);
+            return mqb_fail(im->error, MQB_ERR_FORMAT, "bias '%s' has %lld elements for %lld outputs", im->in[2]->name,
+                            (long long)bias->count, (long long)channels);
         }
         if (status == MQB_OK) {
             status = linear_bias(im, 2, channels, (float)beta, &inputs[2]);
@@ -164,9 +167,11 @@ static mqb_status add_bias(struct mqb_importer *im, int32_t value_index, int32_t
     }
     const struct mqb_value *value = &im->graph->values[x];
     struct mqb_node *layer = value->producer == MQB_NONE ? NULL : &im->graph->nodes[value->producer];
-    bool linear = layer && (strcmp(layer->op->name, "Conv") == 0 || strcmp(layer->op->name, "Gemm") == 0) && layer->num_inputs == 2;
+    bool linear =
+        layer && (strcmp(layer->op->name, "Conv") == 0 || strcmp(layer->op->name, "Gemm") == 0) && layer->num_inputs == 2;
     if (!linear || im->in[value_index]->uses != 1 || value->rank < 2 || !is_bias(tensor, value->rank, value->dims[1])) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "adding the constant '%s' is supported only as the bias of a Conv, MatMul or Gemm that has none",
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                        "adding the constant '%s' is supported only as the bias of a Conv, MatMul or Gemm that has none",
                         im->in[tensor_index]->name);
     }
     status = linear_bias(im, tensor_index, value->dims[1], 1.0f, &bias);
@@ -207,8 +212,8 @@ static bool is_hard_swish(const struct mqb_importer *im, const struct mqb_symbol
         return false;
     }
     const struct mqb_node *node = &im->graph->nodes[producer];
-    return strcmp(node->op->name, "HardSigmoid") == 0 && node->inputs[0] == x && fabs(mqb_attr_f(node, "alpha", 0.0) - 1.0 / 6.0) < 1e-6 &&
-           mqb_attr_f(node, "beta", 0.0) == 0.5;
+    return strcmp(node->op->name, "HardSigmoid") == 0 && node->inputs[0] == x &&
+           fabs(mqb_attr_f(node, "alpha", 0.0) - 1.0 / 6.0) < 1e-6 && mqb_attr_f(node, "beta", 0.0) == 0.5;
 }
 
 static mqb_status make_hard_swish(struct mqb_importer *im, mqb_value_id gate)

@@ -31,14 +31,17 @@ mqb_status mqb_onnx_attr_int(struct mqb_importer *im, const char *name, int64_t 
 {
     const Onnx__AttributeProto *attr = mqb_onnx_attr(im, name);
     *value = attr ? attr->i : otherwise;
-    return !attr || attr_is(attr, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT, attr->has_i) ? MQB_OK : attr_fail(im, name, "an integer");
+    return !attr || attr_is(attr, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT, attr->has_i) ? MQB_OK
+                                                                                           : attr_fail(im, name, "an integer");
 }
 
 mqb_status mqb_onnx_attr_real(struct mqb_importer *im, const char *name, double otherwise, double *value)
 {
     const Onnx__AttributeProto *attr = mqb_onnx_attr(im, name);
     *value = attr ? (double)attr->f : otherwise;
-    return !attr || attr_is(attr, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT, attr->has_f) ? MQB_OK : attr_fail(im, name, "a real number");
+    return !attr || attr_is(attr, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT, attr->has_f)
+               ? MQB_OK
+               : attr_fail(im, name, "a real number");
 }
 
 mqb_status mqb_onnx_attr_text(struct mqb_importer *im, const char *name, const char *otherwise, char *text, size_t size)
@@ -64,12 +67,13 @@ mqb_status mqb_onnx_attr_ints(struct mqb_importer *im, const char *name, const i
     const Onnx__AttributeProto *attr = mqb_onnx_attr(im, name);
     *values = attr ? attr->ints : NULL;
     *count = attr ? (int64_t)attr->n_ints : 0;
-    return !attr || attr_is(attr, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS, attr->n_ints > 0) ? MQB_OK
-                                                                                              : attr_fail(im, name, "a list of integers");
+    return !attr || attr_is(attr, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS, attr->n_ints > 0)
+               ? MQB_OK
+               : attr_fail(im, name, "a list of integers");
 }
 
-mqb_status mqb_onnx_attr_list(struct mqb_importer *im, const char *name, int32_t count, int64_t otherwise, int64_t min, int64_t max,
-                              int64_t *values)
+mqb_status mqb_onnx_attr_list(struct mqb_importer *im, const char *name, int32_t count, int64_t otherwise, int64_t min,
+                              int64_t max, int64_t *values)
 {
     const int64_t *given;
     int64_t num_given;
@@ -104,7 +108,8 @@ mqb_status mqb_onnx_in_ints(struct mqb_importer *im, int32_t index, const char *
         return status;
     }
     if ((!tensor->is_int && tensor->count > 0) || tensor->rank > 1) {
-        return mqb_fail(im->error, MQB_ERR_FORMAT, "input %d '%s' should be a list of integers", (int)index, im->in[index]->name);
+        return mqb_fail(im->error, MQB_ERR_FORMAT, "input %d '%s' should be a list of integers", (int)index,
+                        im->in[index]->name);
     }
     *values = tensor->ints;
     *count = tensor->count;
@@ -117,7 +122,8 @@ mqb_status mqb_onnx_charge(struct mqb_importer *im, int64_t count, size_t size)
 {
     size_t wanted;
     if (__builtin_mul_overflow((size_t)count, size, &wanted) || wanted > im->budget) {
-        return mqb_fail(im->error, MQB_ERR_FORMAT, "its tensors would need far more memory than the file has bytes; the file is damaged");
+        return mqb_fail(im->error, MQB_ERR_FORMAT,
+                        "its tensors would need far more memory than the file has bytes; the file is damaged");
     }
     im->budget -= wanted;
     return MQB_OK;
@@ -149,12 +155,14 @@ mqb_status mqb_onnx_in_value(struct mqb_importer *im, int32_t index, mqb_value_i
         return mqb_fail(im->error, MQB_ERR_FORMAT, "input %d is missing", (int)index);
     }
     if (symbol->kind == MQB_SYMBOL_SPLIT || symbol->kind == MQB_SYMBOL_SHUFFLED) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "input '%s' was reshaped to %d dimensions, which is supported only inside a channel "
-                        "shuffle (Reshape, Transpose 0,2,1,..., Reshape)", symbol->name, (int)symbol->rank);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                        "input '%s' was reshaped to %d dimensions, which is supported only inside a channel "
+                        "shuffle (Reshape, Transpose 0,2,1,..., Reshape)",
+                        symbol->name, (int)symbol->rank);
     }
     if (symbol->kind != MQB_SYMBOL_VALUE) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "input %d '%s' is a constant where a result of the network is supported", (int)index,
-                        symbol->name);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                        "input %d '%s' is a constant where a result of the network is supported", (int)index, symbol->name);
     }
     *value = symbol->value;
     return MQB_OK;
@@ -164,8 +172,8 @@ mqb_status mqb_onnx_in_value_rank(struct mqb_importer *im, int32_t index, int32_
 {
     mqb_status status = mqb_onnx_in_value(im, index, value);
     if (status == MQB_OK && im->graph->values[*value].rank != rank) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "input '%s' has %d dimensions where %d are supported", im->in[index]->name,
-                        (int)im->graph->values[*value].rank, (int)rank);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "input '%s' has %d dimensions where %d are supported",
+                        im->in[index]->name, (int)im->graph->values[*value].rank, (int)rank);
     }
     return status;
 }
@@ -178,7 +186,8 @@ mqb_status mqb_onnx_in_tensor(struct mqb_importer *im, int32_t index, const stru
         return mqb_fail(im->error, MQB_ERR_FORMAT, "input %d is missing", (int)index);
     }
     if (!mqb_onnx_in_is_tensor(im, index)) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "input %d '%s' is computed by the network; only a constant is supported there", (int)index,
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                        "input %d '%s' is computed by the network; only a constant is supported there", (int)index,
                         symbol->name);
     }
     *tensor = &symbol->tensor;
@@ -203,8 +212,8 @@ mqb_status mqb_onnx_in_scalar(struct mqb_importer *im, int32_t index, double oth
     }
     mqb_status status = mqb_onnx_in_reals(im, index, &tensor);
     if (status == MQB_OK && tensor->count != 1) {
-        return mqb_fail(im->error, MQB_ERR_FORMAT, "input %d '%s' has %lld elements where one is expected", (int)index, im->in[index]->name,
-                        (long long)tensor->count);
+        return mqb_fail(im->error, MQB_ERR_FORMAT, "input %d '%s' has %lld elements where one is expected", (int)index,
+                        im->in[index]->name, (long long)tensor->count);
     }
     if (status == MQB_OK) {
         *value = (double)tensor->reals[0];
@@ -244,8 +253,8 @@ mqb_status mqb_onnx_name_value(struct mqb_importer *im, mqb_value_id value, cons
 
 /* ---- new values and nodes ---- */
 
-mqb_status mqb_onnx_new_param(struct mqb_importer *im, int kind, const char *name, int32_t rank, const int64_t *dims, float *data,
-                              mqb_value_id *value)
+mqb_status mqb_onnx_new_param(struct mqb_importer *im, int kind, const char *name, int32_t rank, const int64_t *dims,
+                              float *data, mqb_value_id *value)
 {
     char *unique;
     mqb_status status = name_reserve(im, &im->value_names, name, &unique);

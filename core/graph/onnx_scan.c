@@ -1,6 +1,7 @@
 /*
  * onnx_scan.c - one pass over the protobuf wire format, guided by the schema, before the parser sees the bytes.
- * The parser recurses into nested messages and allocates for each field; a small hostile file could exhaust its stack or the memory.
+ * The parser recurses into nested messages and allocates for each field; a small hostile file could exhaust its stack or the
+ * memory.
  */
 #include "graph/onnx_import.h"
 
@@ -15,7 +16,8 @@ struct frame {
 
 static mqb_status scan_fail(struct mqb_error *error, size_t at, const char *what)
 {
-    return mqb_fail(error, MQB_ERR_FORMAT, "not a readable ONNX file: %s at byte %zu; it is damaged, cut short or of another format", what, at);
+    return mqb_fail(error, MQB_ERR_FORMAT,
+                    "not a readable ONNX file: %s at byte %zu; it is damaged, cut short or of another format", what, at);
 }
 
 static bool read_varint(const uint8_t *data, size_t end, size_t *at, uint64_t *value)
@@ -39,7 +41,7 @@ mqb_status mqb_onnx_scan(const uint8_t *data, size_t size, struct mqb_error *err
     struct frame stack[MAX_DEPTH];
     int depth = 0;
     size_t at = 0, num_fields = 0;
-    stack[depth++] = (struct frame){ &onnx__model_proto__descriptor, size, 0 };
+    stack[depth++] = (struct frame){&onnx__model_proto__descriptor, size, 0};
     while (depth > 0) {
         struct frame *top = &stack[depth - 1];
         if (at == top->end) {
@@ -91,7 +93,7 @@ mqb_status mqb_onnx_scan(const uint8_t *data, size_t size, struct mqb_error *err
         if (depth == MAX_DEPTH) {
             return scan_fail(error, start, "parts are nested too deep");
         }
-        stack[depth++] = (struct frame){ field->descriptor, at + (size_t)length, 0 };
+        stack[depth++] = (struct frame){field->descriptor, at + (size_t)length, 0};
     }
     return MQB_OK;
 }

@@ -1,4 +1,5 @@
-/* onnx_shapes.c - conversion of operators that move or cut data: Reshape, Transpose, Slice, Pad, Concat, and the means over H and W. */
+/* onnx_shapes.c - conversion of operators that move or cut data: Reshape, Transpose, Slice, Pad, Concat, and the means over H
+ * and W. */
 #include "graph/onnx_import.h"
 
 #include <string.h>
@@ -30,13 +31,15 @@ mqb_status mqb_onnx_flatten(struct mqb_importer *im)
     }
     int32_t rank = value_of(im, x)->rank;
     if (axis != 1 && axis != 1 - rank) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "attribute 'axis' = %lld is not supported, only 1: the batch stays", (long long)axis);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "attribute 'axis' = %lld is not supported, only 1: the batch stays",
+                        (long long)axis);
     }
     return rank == 2 ? mqb_onnx_pass(im) : emit_flatten(im, NULL, x);
 }
 
 /* Resolves the target of a Reshape of `elements` elements an image to [batch, dims[1], ...]; false if it is no such shape. */
-static bool resolve_target(const struct mqb_importer *im, const int64_t *target, int64_t count, const struct mqb_value *x, int64_t *dims)
+static bool resolve_target(const struct mqb_importer *im, const int64_t *target, int64_t count, const struct mqb_value *x,
+                           int64_t *dims)
 {
     int64_t elements = mqb_value_size(x), known = 1;
     int32_t open = -1;
@@ -55,7 +58,8 @@ static bool resolve_target(const struct mqb_importer *im, const int64_t *target,
         known *= dims[i];
     }
     dims[0] = MQB_BATCH;
-    bool batch_first = target[0] == MQB_ONNX_BATCH || target[0] == 0 || (im->declared_batch > 0 && target[0] == im->declared_batch);
+    bool batch_first =
+        target[0] == MQB_ONNX_BATCH || target[0] == 0 || (im->declared_batch > 0 && target[0] == im->declared_batch);
     if (open >= 0) {
         dims[open] = elements / known;
         return batch_first && elements % known == 0;
@@ -77,11 +81,13 @@ static mqb_status reshape_fail(struct mqb_importer *im, const int64_t *target, i
     char text[128] = "";
     size_t used = 0;
     for (int64_t i = 0; i < count && used < sizeof(text) - 32; i++) {
-        used += (size_t)(target[i] == MQB_ONNX_BATCH ? snprintf(text + used, sizeof(text) - used, "%sN", i ? ", " : "")
-                                                     : snprintf(text + used, sizeof(text) - used, "%s%lld", i ? ", " : "", (long long)target[i]));
+        used += (size_t)(target[i] == MQB_ONNX_BATCH
+                             ? snprintf(text + used, sizeof(text) - used, "%sN", i ? ", " : "")
+                             : snprintf(text + used, sizeof(text) - used, "%s%lld", i ? ", " : "", (long long)target[i]));
     }
-    return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "reshaping '%s' to [%s] is not supported; flattening to [N, -1] and channel shuffles are",
-                    im->in[0]->name, text);
+    return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                    "reshaping '%s' to [%s] is not supported; flattening to [N, -1] and channel shuffles are", im->in[0]->name,
+                    text);
 }
 
 mqb_status mqb_onnx_reshape(struct mqb_importer *im)
@@ -169,8 +175,10 @@ mqb_status mqb_onnx_transpose(struct mqb_importer *im)
     mqb_value_id x;
     status = mqb_onnx_in_value(im, 0, &x);
     if (status == MQB_OK && !(identity && count == value_of(im, x)->rank)) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "transposing '%s' is supported only inside a channel shuffle (Reshape, Transpose 0,2,1,..., "
-                        "Reshape); export the network in NCHW layout", in->name);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                        "transposing '%s' is supported only inside a channel shuffle (Reshape, Transpose 0,2,1,..., "
+                        "Reshape); export the network in NCHW layout",
+                        in->name);
     }
     return status == MQB_OK ? mqb_onnx_pass(im) : status;
 }
@@ -200,7 +208,8 @@ mqb_status mqb_onnx_squeeze(struct mqb_importer *im)
     }
     const struct mqb_value *value = value_of(im, x);
     if (!are_pixels(axes, count) || value->dims[2] != 1 || value->dims[3] != 1) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "squeezing '%s' is supported only over axes 2 and 3 of [N, C, 1, 1]", im->in[0]->name);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "squeezing '%s' is supported only over axes 2 and 3 of [N, C, 1, 1]",
+                        im->in[0]->name);
     }
     return emit_flatten(im, NULL, x);
 }
@@ -222,7 +231,8 @@ mqb_status mqb_onnx_reduce_mean(struct mqb_importer *im)
         return status;
     }
     if (!are_pixels(axes, count)) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "a mean over axes other than 2 and 3 (height and width) is not supported");
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                        "a mean over axes other than 2 and 3 (height and width) is not supported");
     }
     if (keep != 0) {
         status = mqb_onnx_emit(im, "GlobalAveragePool", NULL, NULL, &x, 1, &node);
@@ -243,7 +253,8 @@ mqb_status mqb_onnx_reduce_mean(struct mqb_importer *im)
 
 static mqb_status axis_fail(struct mqb_importer *im, int64_t axis, int32_t rank)
 {
-    return mqb_fail(im->error, MQB_ERR_FORMAT, "it names axis %lld of '%s', which has %d dimensions", (long long)axis, im->in[0]->name, (int)rank);
+    return mqb_fail(im->error, MQB_ERR_FORMAT, "it names axis %lld of '%s', which has %d dimensions", (long long)axis,
+                    im->in[0]->name, (int)rank);
 }
 
 /* One axis of a Slice, with negative numbers resolved and everything cut to [0, size]. */
@@ -251,17 +262,20 @@ static mqb_status slice_axis(struct mqb_importer *im, int64_t axis, int64_t size
                              int64_t *starts, int64_t *ends, int64_t *steps)
 {
     if (axis == 0) {
-        bool whole = start == 0 && step == 1 && (end == MQB_ONNX_BATCH || end >= INT32_MAX || (im->declared_batch > 0 && end >= im->declared_batch));
-        return whole ? MQB_OK : mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "it slices the batch dimension, which must stay whole");
+        bool whole = start == 0 && step == 1 &&
+                     (end == MQB_ONNX_BATCH || end >= INT32_MAX || (im->declared_batch > 0 && end >= im->declared_batch));
+        return whole ? MQB_OK
+                     : mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "it slices the batch dimension, which must stay whole");
     }
     if (step < 1 || start == MQB_ONNX_BATCH || end == MQB_ONNX_BATCH) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "it slices axis %lld with step %lld; steps from 1 are supported", (long long)axis, (long long)step);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "it slices axis %lld with step %lld; steps from 1 are supported",
+                        (long long)axis, (long long)step);
     }
     start = start < -size ? 0 : start < 0 ? start + size : start > size ? size : start;
     end = end < -size ? 0 : end < 0 ? end + size : end > size ? size : end;
     if (end <= start) {
-        return mqb_fail(im->error, MQB_ERR_FORMAT, "it keeps nothing of axis %lld of '%s', which has %lld elements", (long long)axis, im->in[0]->name,
-                        (long long)size);
+        return mqb_fail(im->error, MQB_ERR_FORMAT, "it keeps nothing of axis %lld of '%s', which has %lld elements",
+                        (long long)axis, im->in[0]->name, (long long)size);
     }
     starts[axis] = start;
     ends[axis] = end;
@@ -273,7 +287,7 @@ mqb_status mqb_onnx_slice(struct mqb_importer *im)
 {
     const int64_t *given_starts, *given_ends, *axes = NULL, *given_steps = NULL;
     int64_t num_starts, num_ends, num_axes = 0, num_steps = 0;
-    int64_t starts[MQB_MAX_RANK] = { 0 }, ends[MQB_MAX_RANK], steps[MQB_MAX_RANK];
+    int64_t starts[MQB_MAX_RANK] = {0}, ends[MQB_MAX_RANK], steps[MQB_MAX_RANK];
     bool form_attr = im->opset < 10;
     mqb_value_id x;
     mqb_node_id node;
@@ -294,8 +308,10 @@ mqb_status mqb_onnx_slice(struct mqb_importer *im)
         return status;
     }
     int32_t rank = value_of(im, x)->rank;
-    if (num_starts == 0 || num_starts > rank || num_ends != num_starts || (axes && num_axes != num_starts) || (given_steps && num_steps != num_starts)) {
-        return mqb_fail(im->error, MQB_ERR_FORMAT, "it has %lld starts, %lld ends, %lld axes and %lld steps, which do not go together",
+    if (num_starts == 0 || num_starts > rank || num_ends != num_starts || (axes && num_axes != num_starts) ||
+        (given_steps && num_steps != num_starts)) {
+        return mqb_fail(im->error, MQB_ERR_FORMAT,
+                        "it has %lld starts, %lld ends, %lld axes and %lld steps, which do not go together",
                         (long long)num_starts, (long long)num_ends, (long long)num_axes, (long long)num_steps);
     }
     for (int32_t i = 0; i < rank; i++) {
@@ -308,8 +324,8 @@ mqb_status mqb_onnx_slice(struct mqb_importer *im)
             return axis_fail(im, axis, rank);
         }
         axis = axis < 0 ? axis + rank : axis;
-        status = slice_axis(im, axis, value_of(im, x)->dims[axis], given_starts[k], given_ends[k], given_steps ? given_steps[k] : 1, starts, ends,
-                            steps);
+        status = slice_axis(im, axis, value_of(im, x)->dims[axis], given_starts[k], given_ends[k],
+                            given_steps ? given_steps[k] : 1, starts, ends, steps);
         if (status != MQB_OK) {
             return status;
         }
@@ -348,8 +364,8 @@ static mqb_status read_pads(struct mqb_importer *im, int32_t rank, int64_t *begi
     }
     int64_t count = axes ? num_axes : rank;
     if (count > rank || num_pads != 2 * count) {
-        return mqb_fail(im->error, MQB_ERR_FORMAT, "it has %lld pads for %lld axes of '%s'; two an axis are expected", (long long)num_pads,
-                        (long long)count, im->in[0]->name);
+        return mqb_fail(im->error, MQB_ERR_FORMAT, "it has %lld pads for %lld axes of '%s'; two an axis are expected",
+                        (long long)num_pads, (long long)count, im->in[0]->name);
     }
     for (int64_t k = 0; k < count; k++) {
         int64_t axis = axes ? axes[k] : k;
@@ -359,8 +375,10 @@ static mqb_status read_pads(struct mqb_importer *im, int32_t rank, int64_t *begi
         axis = axis < 0 ? axis + rank : axis;
         begin[axis] = pads[k];
         end[axis] = pads[count + k];
-        if (begin[axis] < 0 || end[axis] < 0 || begin[axis] > INT32_MAX || end[axis] > INT32_MAX || (axis == 0 && (begin[0] || end[0]))) {
-            return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "it pads axis %lld by %lld and %lld; pads must not be negative, and the batch stays as it is",
+        if (begin[axis] < 0 || end[axis] < 0 || begin[axis] > INT32_MAX || end[axis] > INT32_MAX ||
+            (axis == 0 && (begin[0] || end[0]))) {
+            return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                            "it pads axis %lld by %lld and %lld; pads must not be negative, and the batch stays as it is",
                             (long long)axis, (long long)begin[axis], (long long)end[axis]);
         }
     }
@@ -371,7 +389,7 @@ mqb_status mqb_onnx_pad(struct mqb_importer *im)
 {
     char mode[16];
     double value;
-    int64_t begin[MQB_MAX_RANK] = { 0 }, end[MQB_MAX_RANK] = { 0 };
+    int64_t begin[MQB_MAX_RANK] = {0}, end[MQB_MAX_RANK] = {0};
     mqb_value_id x;
     mqb_node_id node;
     mqb_status status = mqb_onnx_in_value(im, 0, &x);
@@ -429,7 +447,8 @@ mqb_status mqb_onnx_concat(struct mqb_importer *im)
     }
     int32_t rank = value_of(im, inputs[0])->rank;
     if (axis != 1 && axis != 1 - rank) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "attribute 'axis' = %lld is not supported, only 1: channels", (long long)axis);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "attribute 'axis' = %lld is not supported, only 1: channels",
+                        (long long)axis);
     }
     if (im->num_in == 1) {
         return mqb_onnx_pass(im);
@@ -484,7 +503,8 @@ mqb_status mqb_onnx_cast(struct mqb_importer *im)
         status = mqb_onnx_attr_int(im, "to", 0, &to);
     }
     if (status == MQB_OK && to != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT) {
-        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED, "a cast of a result to element type %lld is not supported, only to float (1)", (long long)to);
+        return mqb_fail(im->error, MQB_ERR_UNSUPPORTED,
+                        "a cast of a result to element type %lld is not supported, only to float (1)", (long long)to);
     }
     return status == MQB_OK ? mqb_onnx_pass(im) : status;
 }

@@ -22,7 +22,8 @@ mqb_status mqb_onnx_tensor_init(struct mqb_onnx_tensor *tensor, bool is_int, int
     for (int32_t i = 0; i < rank; i++) {
         tensor->dims[i] = dims[i];
         if (dims[i] < 0 || (dims[i] > 0 && tensor->count > MQB_MAX_ELEMENTS / dims[i])) {
-            return mqb_fail(error, MQB_ERR_FORMAT, "dimension %d of a tensor is %lld, which no tensor has", (int)i, (long long)dims[i]);
+            return mqb_fail(error, MQB_ERR_FORMAT, "dimension %d of a tensor is %lld, which no tensor has", (int)i,
+                            (long long)dims[i]);
         }
         tensor->count *= dims[i];
     }
@@ -73,8 +74,9 @@ static float half_to_float(uint16_t half)
 
 static const char *type_name(int32_t type)
 {
-    static const char *const names[] = { "undefined", "float", "uint8", "int8", "uint16", "int16", "int32", "int64", "string",
-                                         "bool", "float16", "double", "uint32", "uint64", "complex64", "complex128", "bfloat16" };
+    static const char *const names[] = {"undefined", "float",  "uint8",     "int8",       "uint16",  "int16",
+                                        "int32",     "int64",  "string",    "bool",       "float16", "double",
+                                        "uint32",    "uint64", "complex64", "complex128", "bfloat16"};
     return type >= 0 && type < (int32_t)(sizeof(names) / sizeof(names[0])) ? names[type] : "unknown";
 }
 
@@ -91,19 +93,19 @@ static bool find_source(const Onnx__TensorProto *proto, struct source *source)
     memset(source, 0, sizeof(*source));
     switch (proto->data_type) {
     case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
-        *source = (struct source){ NULL, proto->float_data, proto->n_float_data, 4 };
+        *source = (struct source){NULL, proto->float_data, proto->n_float_data, 4};
         break;
     case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
-        *source = (struct source){ NULL, proto->double_data, proto->n_double_data, 8 };
+        *source = (struct source){NULL, proto->double_data, proto->n_double_data, 8};
         break;
     case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16:
-        *source = (struct source){ NULL, proto->int32_data, proto->n_int32_data, 2 };
+        *source = (struct source){NULL, proto->int32_data, proto->n_int32_data, 2};
         break;
     case ONNX__TENSOR_PROTO__DATA_TYPE__INT32:
-        *source = (struct source){ NULL, proto->int32_data, proto->n_int32_data, 4 };
+        *source = (struct source){NULL, proto->int32_data, proto->n_int32_data, 4};
         break;
     case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
-        *source = (struct source){ NULL, proto->int64_data, proto->n_int64_data, 8 };
+        *source = (struct source){NULL, proto->int64_data, proto->n_int64_data, 8};
         break;
     default:
         return false;
@@ -165,32 +167,38 @@ mqb_status mqb_onnx_tensor_decode(const Onnx__TensorProto *proto, struct mqb_onn
 {
     const char *name = proto->name ? proto->name : "";
     memset(tensor, 0, sizeof(*tensor));
-    if (proto->n_external_data > 0 || (proto->has_data_location && proto->data_location != ONNX__TENSOR_PROTO__DATA_LOCATION__DEFAULT)) {
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "tensor '%s' keeps its numbers in another file; export the network as one file", name);
+    if (proto->n_external_data > 0 ||
+        (proto->has_data_location && proto->data_location != ONNX__TENSOR_PROTO__DATA_LOCATION__DEFAULT)) {
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "tensor '%s' keeps its numbers in another file; export the network as one file", name);
     }
     struct source source;
     if (!find_source(proto, &source)) {
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "tensor '%s' has the element type %s (%d); float, float16, double, int32 and int64 are read",
-                        name, type_name(proto->data_type), (int)proto->data_type);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "tensor '%s' has the element type %s (%d); float, float16, double, int32 and int64 are read", name,
+                        type_name(proto->data_type), (int)proto->data_type);
     }
     if (proto->n_dims > MQB_MAX_RANK) {
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "tensor '%s' has %zu dimensions; at most %d are read", name, proto->n_dims, MQB_MAX_RANK);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "tensor '%s' has %zu dimensions; at most %d are read", name, proto->n_dims,
+                        MQB_MAX_RANK);
     }
     uint64_t count = 1;
     for (size_t i = 0; i < proto->n_dims; i++) {
         if (proto->dims[i] < 0 || (proto->dims[i] > 0 && count > (uint64_t)MQB_MAX_ELEMENTS / (uint64_t)proto->dims[i])) {
-            return mqb_fail(error, MQB_ERR_FORMAT, "tensor '%s' says that its dimension %zu is %lld; the file is damaged", name, i,
-                            (long long)proto->dims[i]);
+            return mqb_fail(error, MQB_ERR_FORMAT, "tensor '%s' says that its dimension %zu is %lld; the file is damaged", name,
+                            i, (long long)proto->dims[i]);
         }
         count *= (uint64_t)proto->dims[i];
     }
     if (source.num_elements != count) {
-        return mqb_fail(error, MQB_ERR_FORMAT, "tensor '%s' has %s%zu elements where its dimensions ask for %llu; the file is damaged", name,
+        return mqb_fail(error, MQB_ERR_FORMAT,
+                        "tensor '%s' has %s%zu elements where its dimensions ask for %llu; the file is damaged", name,
                         source.num_elements == SIZE_MAX ? "not a whole number of elements, or " : "",
                         source.num_elements == SIZE_MAX ? proto->raw_data.len / source.raw_size : source.num_elements,
                         (unsigned long long)count);
     }
-    bool is_int = proto->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__INT32 || proto->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__INT64;
+    bool is_int =
+        proto->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__INT32 || proto->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__INT64;
     mqb_status status = mqb_onnx_tensor_init(tensor, is_int, (int32_t)proto->n_dims, proto->dims, error);
     for (int64_t i = 0; status == MQB_OK && i < tensor->count; i++) {
         read_element(&source, proto->data_type, i, tensor);

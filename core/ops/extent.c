@@ -1,6 +1,8 @@
 /* extent.c - images in memory. */
 #include "ops/ops.h"
 
+#include <mqbench/plugin.h>
+
 #include <string.h>
 
 struct mqb_extent mqb_value_extent(const struct mqb_value *value)
@@ -25,14 +27,17 @@ struct mqb_extent mqb_output_extent(const struct mqb_op_context *context)
     return mqb_value_extent(&context->graph->values[context->node->output]);
 }
 
-void mqb_copy_or_add(float *dst, const float *src, int64_t size, bool add)
+MQB_MULTIVERSION static void add_floats(float *dst, const float *src, int64_t size)
 {
-    if (!add) {
-        if (dst != src)
-            memcpy(dst, src, (size_t)size * sizeof(float));
-        return;
-    }
     MQB_ELEMENTWISE
     for (int64_t i = 0; i < size; i++)
         dst[i] += src[i];
+}
+
+void mqb_copy_or_add(float *dst, const float *src, int64_t size, bool add)
+{
+    if (add)
+        add_floats(dst, src, size);
+    else if (dst != src)
+        memcpy(dst, src, (size_t)size * sizeof(float));
 }

@@ -1,6 +1,20 @@
 /* scale_channels.c - ScaleChannels(w, sf): every weight of output channel k times sf[k]. */
 #include "ops/ops.h"
 
+#include <mqbench/plugin.h>
+
+MQB_MULTIVERSION static void scale_channel(int64_t size, const float *w, float sf, float *out)
+{
+    for (int64_t i = 0; i < size; i++)
+        out[i] = w[i] * sf;
+}
+
+MQB_MULTIVERSION static void scale_channel_add(int64_t size, const float *dout, float sf, float *dw)
+{
+    for (int64_t i = 0; i < size; i++)
+        dw[i] += dout[i] * sf;
+}
+
 static mqb_status scale_channels_infer(const struct mqb_graph *graph, const struct mqb_node *node, struct mqb_value *output,
                                        struct mqb_error *error)
 {
@@ -42,10 +56,7 @@ static void scale_channels_forward_piece(void *argument, int index, int worker)
     (void)worker;
     int64_t end = (index + 1) * task->per_piece;
     for (int64_t k = index * task->per_piece; k < end && k < task->channels; k++) {
-        const float *w = task->w + k * task->size;
-        float *out = task->out + k * task->size, sf = task->sf[k];
-        for (int64_t i = 0; i < task->size; i++)
-            out[i] = w[i] * sf;
+        scale_channel(task->size, task->w + k * task->size, task->sf[k], task->out + k * task->size);
     }
 }
 
@@ -56,11 +67,8 @@ static void scale_channels_backward_piece(void *argument, int index, int worker)
     int64_t end = (index + 1) * task->per_piece;
     for (int64_t k = index * task->per_piece; k < end && k < task->channels; k++) {
         const float *w = task->w + k * task->size, *dout = task->dout + k * task->size;
-        if (task->dw) {
-            float *dw = task->dw + k * task->size, sf = task->sf[k];
-            for (int64_t i = 0; i < task->size; i++)
-                dw[i] += dout[i] * sf;
-        }
+        if (task->dw)
+            scale_channel_add(task->size, dout, task->sf[k], task->dw + k * task->size);
         if (task->dsf) {
             double sum = 0;
             for (int64_t i = 0; i < task->size; i++)

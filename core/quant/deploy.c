@@ -226,8 +226,10 @@ mqb_status mqb_deploy_create(const struct mqb_graph *trained, const struct mqb_p
     status = evaluate_unbatched(&deployment, error);
     if (status == MQB_OK)
         status = make_parameters(&deployment, error);
-    if (status == MQB_OK)
+    if (status == MQB_OK) {
+        mqb_graph_sweep(d->graph); /* the chains are gone and read the weights no more */
         status = mqb_deploy_merge(&deployment, error);
+    }
     if (status == MQB_OK)
         status = freeze_activations(&deployment, error);
     if (status == MQB_OK) {

@@ -128,6 +128,7 @@ mqb_status mqb_deploy_freeze(struct mqb_deployment *deployment, const struct mqb
     if (status != MQB_OK)
         return status;
     *frozen = (struct mqb_frozen){
+        .point = point->node,
         .value = value,
         .role = point->scheme.role,
         .name = mqb_strdup(v->name),

@@ -446,6 +446,18 @@ void mqb_program_destroy(struct mqb_program *program)
     mqb_deallocate(program);
 }
 
+bool mqb_program_bias(const struct mqb_program *program, int index, struct mqb_program_bias *bias)
+{
+    for (int32_t i = 0; i < program->num_ops; i++) {
+        const struct mqb_iconv *conv = program->ops[i].conv;
+        if (!conv || !conv->bias_scale || index-- > 0)
+            continue;
+        *bias = (struct mqb_program_bias){conv->bias_value, conv->shape.k, conv->bias_scale, conv->bias};
+        return true;
+    }
+    return false;
+}
+
 int mqb_program_num_tensors(const struct mqb_program *program)
 {
     return program->num_tensors;

@@ -219,8 +219,15 @@ mqb_status mqb_lower_conv(struct mqb_lowering *lowering, const struct mqb_node *
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the weights of layer '%s'", node->name);
     for (int32_t k = 0; k < shape.k; k++)
         conv->weight_zero[k] = layer_zero(&layer, k);
-    if (layer.bias && program->contract.bias_form == MQB_BIAS_I32)
+    if (layer.bias && program->contract.bias_form == MQB_BIAS_I32) {
+        conv->bias_value = node->inputs[2];
+        conv->bias_scale = mqb_allocate_array((size_t)shape.k, sizeof(*conv->bias_scale));
+        if (!conv->bias_scale)
+            return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the bias of layer '%s'", node->name);
+        for (int32_t k = 0; k < shape.k; k++)
+            conv->bias_scale[k] = layer.x->info.scale * layer_scale(&layer, k);
         status = quantize_bias(&layer, &program->contract, conv->bias, error);
+    }
     if (status == MQB_OK)
         status = check_accumulator(&layer, conv->bias, error);
     if (status != MQB_OK)
@@ -324,6 +331,7 @@ void mqb_lower_conv_destroy(struct mqb_iconv *conv)
     mqb_deallocate(conv->constant);
     mqb_deallocate(conv->window_weight);
     mqb_deallocate(conv->bias);
+    mqb_deallocate(conv->bias_scale);
     mqb_deallocate(conv->weight);
     mqb_deallocate(conv->weight_zero);
     mqb_deallocate(conv->logit_scale);

@@ -4,6 +4,7 @@
 #include "quant/observer.h"
 
 #include <mqbench/numeric.h>
+#include <mqbench/plugin.h>
 
 #include <float.h>
 #include <inttypes.h>
@@ -11,13 +12,14 @@
 #include <string.h>
 
 static const struct mqb_observer_kind *const kinds[] = {
-    &mqb_observer_minmax,  &mqb_observer_ema_minmax, &mqb_observer_lsq,          &mqb_observer_lsqplus,  &mqb_observer_mse,
-    &mqb_observer_percentile, &mqb_observer_percentile_999, &mqb_observer_ema_quantile, &mqb_observer_clip_std,
+    &mqb_observer_minmax,         &mqb_observer_ema_minmax,   &mqb_observer_lsq,
+    &mqb_observer_lsqplus,        &mqb_observer_mse,          &mqb_observer_percentile,
+    &mqb_observer_percentile_999, &mqb_observer_ema_quantile, &mqb_observer_clip_std,
 };
 #define NUM_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
-static const char *const names[] = { "minmax",         "ema_minmax",   "lsq",      "lsqplus", "mse", "percentile",
-                                     "percentile_999", "ema_quantile", "clip_std", NULL };
+static const char *const names[] = {"minmax",     "ema_minmax",     "lsq",          "lsqplus",  "mse",
+                                    "percentile", "percentile_999", "ema_quantile", "clip_std", NULL};
 
 const char *const *mqb_observer_names(void)
 {
@@ -58,27 +60,42 @@ void mqb_observer_from_range(const struct mqb_scheme *scheme, float min, float m
     mqb_observer_from_scale(scheme, s, m, scale, zero_point);
 }
 
-double mqb_observer_error(const struct mqb_scheme *scheme, float scale, int32_t zero_point, const float *x, int64_t n)
+#define BLOCK 64
+
+/* Squared errors of one block. Loops of constant length, so that they vectorize. */
+MQB_MULTIVERSION
+static void block_errors(const struct mqb_scheme *scheme, float scale, int32_t zero_point, const float *x, double *lanes)
 {
     const float inv = 1.0f / scale, z = (float)zero_point, low = (float)scheme->qmin - z, high = (float)scheme->qmax - z;
-    double lanes[8] = { 0 };
-    float squares[64];
-    for (int64_t k = 0; k < n; k += 64) {
-        int count = n - k < 64 ? (int)(n - k) : 64;
-        for (int i = 0; i < count; i++) {
-            float v = x[k + i] * inv;
-            v = v > 2048.0f ? 2048.0f : v;
-            v = v < -2048.0f ? -2048.0f : v;
-            v = mqb_rne_small(v);
-            v = v > high ? high : v;
-            v = v < low ? low : v;
-            float e = v * scale - x[k + i];
-            squares[i] = e * e;
-        }
-        for (int i = 0; i < count; i++)
-            lanes[i & 7] += (double)squares[i];
+    float squares[BLOCK];
+    for (int i = 0; i < BLOCK; i++) {
+        float v = x[i] * inv;
+        v = v > 2048.0f ? 2048.0f : v;
+        v = v < -2048.0f ? -2048.0f : v;
+        v = mqb_rne_small(v);
+        v = v > high ? high : v;
+        v = v < low ? low : v;
+        float e = v * scale - x[i];
+        squares[i] = e * e;
     }
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+    for (int i = 0; i < BLOCK; i++)
+        lanes[i] += (double)squares[i];
+}
+
+double mqb_observer_error(const struct mqb_scheme *scheme, float scale, int32_t zero_point, const float *x, int64_t n)
+{
+    double lanes[BLOCK] = {0}, sum = 0.0;
+    int64_t k = 0;
+    for (; k + BLOCK <= n; k += BLOCK)
+        block_errors(scheme, scale, zero_point, x + k, lanes);
+    if (k < n) {
+        float rest[BLOCK] = {0}; /* zeros are codes of their own: no error */
+        memcpy(rest, x + k, (size_t)(n - k) * sizeof(float));
+        block_errors(scheme, scale, zero_point, rest, lanes);
+    }
+    for (int i = 0; i < BLOCK; i++)
+        sum += lanes[i];
+    return sum;
 }
 
 /* Smallest and largest of n numbers; false if one is not finite. */
@@ -117,8 +134,9 @@ mqb_status mqb_observer_create(const char *name, const struct mqb_scheme *scheme
     }
     int32_t channels = scheme->per_channel ? scheme->num_channels : 1;
     if (channels < 1 || scheme->qmax <= scheme->qmin || scheme->qmin > 0 || scheme->qmax < 1)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "observer %s: no range of codes: [%" PRId32 ", %" PRId32 "], %" PRId32 " scales", name,
-                        scheme->qmin, scheme->qmax, channels);
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "observer %s: no range of codes: [%" PRId32 ", %" PRId32 "], %" PRId32 " scales", name, scheme->qmin,
+                        scheme->qmax, channels);
 
     struct mqb_observer *made = mqb_allocate(sizeof(*made));
     if (made) {
@@ -140,7 +158,8 @@ mqb_status mqb_observer_observe(struct mqb_observer *observer, const struct mqb_
 {
     int32_t channels = observer->scheme.num_channels;
     if (!x->data || x->num_elements < channels || x->num_elements % channels != 0)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "observer %s: a tensor of %" PRId64 " numbers does not divide into %" PRId32 " channels",
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "observer %s: a tensor of %" PRId64 " numbers does not divide into %" PRId32 " channels",
                         observer->kind->name, x->data ? x->num_elements : 0, channels);
     int64_t size = x->num_elements / channels;
     /* All channels are checked before any statistic moves: a refused batch leaves no trace. */

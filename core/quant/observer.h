@@ -1,8 +1,8 @@
 /*
  * observer.h - what the observers share. Room-internal; plugins reach them through the host table.
  *
- * A kind sees one channel at a time (a per-tensor scheme has one) and says what range, or what scale, it takes from all batches.
- * Sums are double and run in index order.
+ * A kind sees one channel at a time (a per-tensor scheme has one) and says what range, or what scale, it takes from all
+ * batches. Sums are double and run in index order.
  */
 #ifndef MQB_OBSERVER_H
 #define MQB_OBSERVER_H
@@ -11,7 +11,7 @@
 
 /* What every kind gets for nothing. */
 struct mqb_observer_channel {
-    float min, max;       /* of all batches */
+    float min, max; /* of all batches */
     float batch_min, batch_max;
     int64_t num_batches;
 };
@@ -21,11 +21,11 @@ struct mqb_observer_kind {
     size_t channel_size; /* bytes of the kind's own state a channel, zeroed */
     double parameter;    /* a quantile, a number of standard deviations; 0 if the kind has none */
     /* One channel of one batch; n > 0, all finite, `base` already counts this batch. */
-    mqb_status (*observe)(const struct mqb_observer *observer, const struct mqb_observer_channel *base, void *state, const float *x,
-                          int64_t n, struct mqb_error *error);
+    mqb_status (*observe)(const struct mqb_observer *observer, const struct mqb_observer_channel *base, void *state,
+                          const float *x, int64_t n, struct mqb_error *error);
     /* The scale and zero point of one channel that has seen at least one batch. */
-    void (*qparams)(const struct mqb_observer *observer, const struct mqb_observer_channel *base, const void *state, float *scale,
-                    int32_t *zero_point);
+    void (*qparams)(const struct mqb_observer *observer, const struct mqb_observer_channel *base, const void *state,
+                    float *scale, int32_t *zero_point);
     void (*release)(void *state); /* what the state owns; NULL if nothing */
 };
 
@@ -40,7 +40,8 @@ struct mqb_observer {
 mqb_status mqb_observer_create(const char *name, const struct mqb_scheme *scheme, struct mqb_observer **observer,
                                struct mqb_error *error);
 mqb_status mqb_observer_observe(struct mqb_observer *observer, const struct mqb_tensor_view *x, struct mqb_error *error);
-mqb_status mqb_observer_qparams(const struct mqb_observer *observer, float *scale, int32_t *zero_point, struct mqb_error *error);
+mqb_status mqb_observer_qparams(const struct mqb_observer *observer, float *scale, int32_t *zero_point,
+                                struct mqb_error *error);
 void mqb_observer_range(const struct mqb_observer *observer, float *min, float *max);
 void mqb_observer_destroy(struct mqb_observer *observer);
 
@@ -54,13 +55,13 @@ void mqb_observer_from_scale(const struct mqb_scheme *scheme, float raw_scale, f
 /* Sum of (x_hat - x)^2 over n numbers under these parameters. */
 double mqb_observer_error(const struct mqb_scheme *scheme, float scale, int32_t zero_point, const float *x, int64_t n);
 
-extern const struct mqb_observer_kind mqb_observer_minmax;       /* observer_range.c */
-extern const struct mqb_observer_kind mqb_observer_ema_minmax;   /* observer_range.c */
-extern const struct mqb_observer_kind mqb_observer_ema_quantile; /* observer_range.c */
-extern const struct mqb_observer_kind mqb_observer_lsq;          /* observer_moments.c */
-extern const struct mqb_observer_kind mqb_observer_lsqplus;      /* observer_moments.c */
-extern const struct mqb_observer_kind mqb_observer_clip_std;     /* observer_moments.c */
-extern const struct mqb_observer_kind mqb_observer_mse;          /* observer_mse.c */
+extern const struct mqb_observer_kind mqb_observer_minmax;         /* observer_range.c */
+extern const struct mqb_observer_kind mqb_observer_ema_minmax;     /* observer_range.c */
+extern const struct mqb_observer_kind mqb_observer_ema_quantile;   /* observer_range.c */
+extern const struct mqb_observer_kind mqb_observer_lsq;            /* observer_moments.c */
+extern const struct mqb_observer_kind mqb_observer_lsqplus;        /* observer_moments.c */
+extern const struct mqb_observer_kind mqb_observer_clip_std;       /* observer_moments.c */
+extern const struct mqb_observer_kind mqb_observer_mse;            /* observer_mse.c */
 extern const struct mqb_observer_kind mqb_observer_percentile;     /* observer_percentile.c: 99.99 % */
 extern const struct mqb_observer_kind mqb_observer_percentile_999; /* observer_percentile.c: 99.9 % */
 
@@ -68,18 +69,20 @@ extern const struct mqb_observer_kind mqb_observer_percentile_999; /* observer_p
 
 #define MQB_HISTOGRAM_BINS 8192
 
-/* Bins of equal width over [-limit, limit), limit a power of two. A bin keeps count, sum and sum of squares, so the squared error
- * of a bin that falls on one code is exact. */
+/* Bins of equal width over [-limit, limit), limit a power of two. A bin keeps count, sum and sum of squares, so the squared
+ * error of a bin that falls on one code is exact. */
 struct mqb_histogram {
     double limit;
     double *count, *sum, *square; /* MQB_HISTOGRAM_BINS each, one block */
     double total;
 };
 /* Adds n finite numbers; the range doubles (pairs of bins merge) until it holds max_abs. */
-mqb_status mqb_histogram_add(struct mqb_histogram *histogram, float max_abs, const float *x, int64_t n, struct mqb_error *error);
+mqb_status mqb_histogram_add(struct mqb_histogram *histogram, float max_abs, const float *x, int64_t n,
+                             struct mqb_error *error);
 void mqb_histogram_release(struct mqb_histogram *histogram);
 /* Squared error of all numbers under these parameters. */
-double mqb_histogram_error(const struct mqb_histogram *histogram, const struct mqb_scheme *scheme, float scale, int32_t zero_point);
+double mqb_histogram_error(const struct mqb_histogram *histogram, const struct mqb_scheme *scheme, float scale,
+                           int32_t zero_point);
 /* The number below which the share `q` of all lies, linear within a bin. */
 double mqb_histogram_quantile(const struct mqb_histogram *histogram, double q);
 

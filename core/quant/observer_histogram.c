@@ -13,7 +13,7 @@
 /* Bin i of the range [-L, L) becomes bin (i + BINS/2) / 2 of [-2L, 2L). */
 static void merge_pairs(double *bins)
 {
-    double merged[MQB_HISTOGRAM_BINS] = { 0 };
+    double merged[MQB_HISTOGRAM_BINS] = {0};
     for (int i = 0; i < MQB_HISTOGRAM_BINS; i++)
         merged[(i + HALF) / 2] += bins[i];
     memcpy(bins, merged, sizeof(merged));
@@ -61,7 +61,8 @@ void mqb_histogram_release(struct mqb_histogram *histogram)
     histogram->count = NULL;
 }
 
-double mqb_histogram_error(const struct mqb_histogram *histogram, const struct mqb_scheme *scheme, float scale, int32_t zero_point)
+double mqb_histogram_error(const struct mqb_histogram *histogram, const struct mqb_scheme *scheme, float scale,
+                           int32_t zero_point)
 {
     const float inv = 1.0f / scale;
     double error = 0.0;

@@ -1,6 +1,6 @@
 /*
- * observer_moments.c - observers that need sums: mean |x| (LSQ), mean and standard deviation (LSQ+, clip_std). Batches are pooled,
- * so their order and sizes do not matter beyond rounding.
+ * observer_moments.c - observers that need sums: mean |x| (LSQ), mean and standard deviation (LSQ+, clip_std). Batches are
+ * pooled, so their order and sizes do not matter beyond rounding.
  */
 #include "quant/observer.h"
 
@@ -46,8 +46,8 @@ static float to_float(double v)
 }
 
 /* s = 2 mean|x| / sqrt(qmax) (Esser et al.); the zero point puts the smallest number at qmin. */
-static void lsq_qparams(const struct mqb_observer *observer, const struct mqb_observer_channel *base, const void *state, float *scale,
-                        int32_t *zero_point)
+static void lsq_qparams(const struct mqb_observer *observer, const struct mqb_observer_channel *base, const void *state,
+                        float *scale, int32_t *zero_point)
 {
     const struct moments *moments = state;
     double s = 2.0 * (moments->abs_sum / moments->count) / sqrt((double)observer->scheme.qmax);
@@ -87,7 +87,8 @@ static void clip_std_qparams(const struct mqb_observer *observer, const struct m
     const struct moments *moments = state;
     double spread = observer->kind->parameter * deviation(moments);
     (void)base;
-    mqb_observer_from_range(&observer->scheme, to_float(moments->mean - spread), to_float(moments->mean + spread), scale, zero_point);
+    mqb_observer_from_range(&observer->scheme, to_float(moments->mean - spread), to_float(moments->mean + spread), scale,
+                            zero_point);
 }
 
 const struct mqb_observer_kind mqb_observer_clip_std = {

@@ -38,15 +38,15 @@ static void search(const struct mse_search *search, float min, float max, float 
     }
 }
 
-static mqb_status mse_observe(const struct mqb_observer *observer, const struct mqb_observer_channel *base, void *state, const float *x,
-                              int64_t n, struct mqb_error *error)
+static mqb_status mse_observe(const struct mqb_observer *observer, const struct mqb_observer_channel *base, void *state,
+                              const float *x, int64_t n, struct mqb_error *error)
 {
     struct mse_state *mse = state;
     if (observer->scheme.role != MQB_ROLE_WEIGHT) {
         float max_abs = -base->batch_min > base->batch_max ? -base->batch_min : base->batch_max;
         return mqb_histogram_add(&mse->histogram, max_abs, x, n, error);
     }
-    struct mse_search tensor = { .scheme = &observer->scheme, .x = x, .n = n };
+    struct mse_search tensor = {.scheme = &observer->scheme, .x = x, .n = n};
     float min = base->batch_min, max = base->batch_max;
     search(&tensor, base->batch_min, base->batch_max, &min, &max);
     if (base->num_batches == 1 || min < mse->min)
@@ -56,13 +56,13 @@ static mqb_status mse_observe(const struct mqb_observer *observer, const struct 
     return MQB_OK;
 }
 
-static void mse_qparams(const struct mqb_observer *observer, const struct mqb_observer_channel *base, const void *state, float *scale,
-                        int32_t *zero_point)
+static void mse_qparams(const struct mqb_observer *observer, const struct mqb_observer_channel *base, const void *state,
+                        float *scale, int32_t *zero_point)
 {
     const struct mse_state *mse = state;
     float min = mse->min, max = mse->max;
     if (observer->scheme.role != MQB_ROLE_WEIGHT) {
-        struct mse_search batches = { .scheme = &observer->scheme, .histogram = &mse->histogram };
+        struct mse_search batches = {.scheme = &observer->scheme, .histogram = &mse->histogram};
         search(&batches, base->min, base->max, &min, &max);
     }
     mqb_observer_from_range(&observer->scheme, min, max, scale, zero_point);

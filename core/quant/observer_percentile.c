@@ -1,6 +1,6 @@
 /*
- * observer_percentile.c - the range between the quantiles 1 - q and q. Weights by sorting the tensor, with linear interpolation;
- * activations on a histogram of all batches.
+ * observer_percentile.c - the range between the quantiles 1 - q and q. Weights by sorting the tensor, with linear
+ * interpolation; activations on a histogram of all batches.
  */
 #include "quant/observer.h"
 

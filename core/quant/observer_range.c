@@ -4,14 +4,14 @@
  */
 #include "quant/observer.h"
 
-static void minmax_qparams(const struct mqb_observer *observer, const struct mqb_observer_channel *base, const void *state, float *scale,
-                           int32_t *zero_point)
+static void minmax_qparams(const struct mqb_observer *observer, const struct mqb_observer_channel *base, const void *state,
+                           float *scale, int32_t *zero_point)
 {
     (void)state;
     mqb_observer_from_range(&observer->scheme, base->min, base->max, scale, zero_point);
 }
 
-const struct mqb_observer_kind mqb_observer_minmax = { .name = "minmax", .qparams = minmax_qparams };
+const struct mqb_observer_kind mqb_observer_minmax = {.name = "minmax", .qparams = minmax_qparams};
 
 /* A range that follows each batch by a tenth; the first batch sets it. */
 struct moving_range {
@@ -29,8 +29,8 @@ static void moving_update(const struct mqb_observer_channel *base, struct moving
     }
 }
 
-static void moving_qparams(const struct mqb_observer *observer, const struct mqb_observer_channel *base, const void *state, float *scale,
-                           int32_t *zero_point)
+static void moving_qparams(const struct mqb_observer *observer, const struct mqb_observer_channel *base, const void *state,
+                           float *scale, int32_t *zero_point)
 {
     const struct moving_range *range = state;
     (void)base;
@@ -54,12 +54,12 @@ const struct mqb_observer_kind mqb_observer_ema_minmax = {
 
 #define QUANTILE_BINS 2048
 
-/* A histogram of |x| over [0, R], R the largest of the batch; the range is cut at the middle of the first bin at which the share
- * `parameter` of the batch is reached. */
-static mqb_status ema_quantile_observe(const struct mqb_observer *observer, const struct mqb_observer_channel *base, void *state,
-                                       const float *x, int64_t n, struct mqb_error *error)
+/* A histogram of |x| over [0, R], R the largest of the batch; the range is cut at the middle of the first bin at which the
+ * share `parameter` of the batch is reached. */
+static mqb_status ema_quantile_observe(const struct mqb_observer *observer, const struct mqb_observer_channel *base,
+                                       void *state, const float *x, int64_t n, struct mqb_error *error)
 {
-    int64_t count[QUANTILE_BINS] = { 0 };
+    int64_t count[QUANTILE_BINS] = {0};
     float range = -base->batch_min > base->batch_max ? -base->batch_min : base->batch_max;
     (void)error;
     if (range > 0.0f) {
@@ -78,7 +78,8 @@ static mqb_status ema_quantile_observe(const struct mqb_observer *observer, cons
             break;
         }
     }
-    moving_update(base, state, base->batch_min > -clip ? base->batch_min : -clip, base->batch_max < clip ? base->batch_max : clip);
+    moving_update(base, state, base->batch_min > -clip ? base->batch_min : -clip,
+                  base->batch_max < clip ? base->batch_max : clip);
     return MQB_OK;
 }
 

@@ -22,13 +22,14 @@ void mqb_scheme_make(const struct mqb_backend_rules *rules, int role, int bits, 
     scheme->num_channels = scheme->per_channel ? num_channels : 1;
 }
 
-static mqb_status point_scheme(const struct mqb_graph *graph, const struct mqb_node *node, const struct mqb_points_config *config,
-                               struct mqb_scheme *scheme, struct mqb_error *error)
+static mqb_status point_scheme(const struct mqb_graph *graph, const struct mqb_node *node,
+                               const struct mqb_points_config *config, struct mqb_scheme *scheme, struct mqb_error *error)
 {
     const struct mqb_value *value = &graph->values[node->inputs[0]];
     int64_t role = mqb_attr_i(node, "role", MQB_ROLE_ACTIVATION), channels = 1;
     if (role != MQB_ROLE_WEIGHT && role != MQB_ROLE_ACTIVATION)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "node '%s': role %" PRId64 " is neither weight nor activation", node->name, role);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "node '%s': role %" PRId64 " is neither weight nor activation", node->name,
+                        role);
     int bits = role == MQB_ROLE_WEIGHT ? config->weight_bits : config->activation_bits;
     if (config->io_bits && mqb_attr_i(node, "io", 0))
         bits = config->io_bits;
@@ -36,7 +37,8 @@ static mqb_status point_scheme(const struct mqb_graph *graph, const struct mqb_n
         return mqb_fail(error, MQB_ERR_ARGUMENT, "tensor '%s': %d bits; 2 to 8 are possible", value->name, bits);
     if (role == MQB_ROLE_WEIGHT) {
         if (value->rank < 1 || value->batched)
-            return mqb_fail(error, MQB_ERR_ARGUMENT, "tensor '%s' has a weight's quantization point, but is not a weight", value->name);
+            return mqb_fail(error, MQB_ERR_ARGUMENT, "tensor '%s' has a weight's quantization point, but is not a weight",
+                            value->name);
         channels = value->dims[0];
     }
     if (channels < 1 || channels > INT32_MAX)
@@ -58,8 +60,8 @@ static mqb_status point_create(struct mqb_graph *graph, mqb_node_id id, const st
     bool weight = scheme.role == MQB_ROLE_WEIGHT;
     const struct mqb_quantizer_choice *choice = weight ? &config->weight : &config->activation;
     if (!(choice->vtable->flags & (weight ? MQB_QUANTIZER_WEIGHTS : MQB_QUANTIZER_ACTIVATIONS)))
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "tensor '%s': quantizer '%s' does not serve %s; name another one for them", tensor,
-                        choice->id, weight ? "weights" : "activations");
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "tensor '%s': quantizer '%s' does not serve %s; name another one for them",
+                        tensor, choice->id, weight ? "weights" : "activations");
 
     struct mqb_point *point = mqb_allocate(sizeof(*point));
     if (!point || !(point->name = mqb_strdup(tensor))) {

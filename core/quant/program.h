@@ -50,6 +50,8 @@ struct mqb_iconv {
     int32_t zero_stored;  /* of x; also what padding reads */
     bool depthwise;       /* one input channel a group */
     int32_t *bias;        /* [k] */
+    float *bias_scale;    /* [k]: s_x * s_w, if there is a bias in integers; else NULL */
+    mqb_value_id bias_value;
     /* Own kernels (plan == NULL): w_q - z_w as [k][r][s][c / groups], depthwise as [r][s][k]. */
     int16_t *weight;
     int32_t *weight_zero;  /* z_w, [k] */

@@ -54,6 +54,7 @@ void mqb_points_destroy(struct mqb_points *points);
 /* A frozen tensor. Arrays owned by the deployment. */
 struct mqb_frozen {
     mqb_value_id value;      /* in deploy->graph: the tensor that carries these codes (activation), or the weight */
+    mqb_node_id point;       /* in the trained graph: the FakeQuantize node that it comes from */
     int32_t role;
     char *name;              /* of the value */
     struct mqb_scheme scheme;
@@ -101,6 +102,15 @@ struct mqb_program_tensor {
 };
 int mqb_program_num_tensors(const struct mqb_program *program);
 const struct mqb_program_tensor *mqb_program_tensor(const struct mqb_program *program, int index);
+
+/* The integer biases, for exporters: index 0 .. until false. Arrays are the program's. */
+struct mqb_program_bias {
+    mqb_value_id value;   /* of deploy->graph */
+    int32_t num_channels;
+    const float *scale;   /* s_x * s_w */
+    const int32_t *codes;
+};
+bool mqb_program_bias(const struct mqb_program *program, int index, struct mqb_program_bias *bias);
 
 /* Runs n images: x float NHWC as the FP32 network takes it (quantized on entry by the contract's input rule).
  * logits: [n][classes] float: the last accumulators times s_x s_w, or the dequantized output codes.

@@ -93,31 +93,65 @@ static mqb_status write_qparams(const struct mqb_export *request, const struct m
     return status;
 }
 
-mqb_status mqb_artefacts_write(const char *dir, const struct mqb_deploy *deploy, const struct mqb_backend *backend,
-                               const struct mqb_options *backend_options, struct mqb_result *result, struct mqb_error *error)
+/* Weights and activations as frozen, then the program's biases; zero[] is as long as the widest bias. */
+static mqb_status list_tensors(const struct mqb_deploy *deploy, const struct mqb_program *program, struct mqb_export_tensor **tensors,
+                               uint32_t *num_tensors, int32_t **zero, struct mqb_error *error)
+{
+    struct mqb_program_bias bias;
+    int num_biases = 0, widest = 1;
+    for (; mqb_program_bias(program, num_biases, &bias); num_biases++)
+        widest = bias.num_channels > widest ? bias.num_channels : widest;
+    *zero = mqb_allocate_array((size_t)widest, sizeof **zero);
+    *tensors = mqb_allocate_array((size_t)(deploy->num_frozen + num_biases) + 1, sizeof **tensors);
+    if (*zero == NULL || *tensors == NULL)
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the artefacts");
+    for (int i = 0; i < deploy->num_frozen; i++) {
+        const struct mqb_frozen *f = &deploy->frozen[i];
+        (*tensors)[i] = (struct mqb_export_tensor){
+            .struct_size = sizeof **tensors, .role = f->role, .name = f->name, .bits = f->scheme.bits, .codes = f->codes,
+            .num_codes = f->num_codes,
+            .qparams = {.struct_size = sizeof(struct mqb_qparams), .num_channels = f->num_channels, .scale = f->scale,
+                        .zero_point = f->zero_point, .qmin = f->qmin, .qmax = f->qmax},
+        };
+    }
+    for (int i = 0; i < num_biases; i++) {
+        mqb_program_bias(program, i, &bias);
+        int channels = bias.num_channels; /* one scale is enough to say where all are the same */
+        for (channels = 1; channels < bias.num_channels && bias.scale[channels] == bias.scale[0]; channels++)
+            continue;
+        channels = channels == bias.num_channels ? 1 : bias.num_channels;
+        (*tensors)[deploy->num_frozen + i] = (struct mqb_export_tensor){
+            .struct_size = sizeof **tensors, .role = MQB_ROLE_BIAS, .name = deploy->graph->values[bias.value].name, .bits = 32,
+            .codes = bias.codes, .num_codes = bias.num_channels,
+            .qparams = {.struct_size = sizeof(struct mqb_qparams), .num_channels = channels, .scale = bias.scale, .zero_point = *zero,
+                        .qmin = INT32_MIN, .qmax = INT32_MAX},
+        };
+    }
+    *num_tensors = (uint32_t)(deploy->num_frozen + num_biases);
+    return MQB_OK;
+}
+
+mqb_status mqb_artefacts_write(const char *dir, const struct mqb_deploy *deploy, const struct mqb_program *program,
+                               const struct mqb_backend *backend, const struct mqb_options *backend_options,
+                               struct mqb_result *result, struct mqb_error *error)
 {
     struct engine engine = {deploy, result};
-    struct mqb_export_tensor *tensors = mqb_allocate_array((size_t)deploy->num_frozen + 1, sizeof *tensors);
+    struct mqb_export_tensor *tensors = NULL;
+    uint32_t num_tensors = 0;
+    int32_t *zero = NULL;
     char *model = mqb_strdup(result->model_name), *onnx = NULL;
     mqb_status status = mqb_dir_create(dir, error);
-    if (status == MQB_OK && (tensors == NULL || model == NULL))
+    if (status == MQB_OK)
+        status = list_tensors(deploy, program, &tensors, &num_tensors, &zero, error);
+    if (status == MQB_OK && model == NULL)
         status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for the artefacts");
     if (status != MQB_OK)
         goto out;
     char *dot = strrchr(model, '.');
     if (dot != NULL && dot != model)
         *dot = '\0';
-    for (int i = 0; i < deploy->num_frozen; i++) {
-        const struct mqb_frozen *f = &deploy->frozen[i];
-        tensors[i] = (struct mqb_export_tensor){
-            .struct_size = sizeof tensors[i], .role = f->role, .name = f->name, .bits = f->scheme.bits, .codes = f->codes,
-            .num_codes = f->num_codes,
-            .qparams = {.struct_size = sizeof(struct mqb_qparams), .num_channels = f->num_channels, .scale = f->scale,
-                        .zero_point = f->zero_point, .qmin = f->qmin, .qmax = f->qmax},
-        };
-    }
     struct mqb_export request = {
-        .struct_size = sizeof request, .num_tensors = (uint32_t)deploy->num_frozen, .tensors = tensors, .dir = dir, .model_name = model,
+        .struct_size = sizeof request, .num_tensors = num_tensors, .tensors = tensors, .dir = dir, .model_name = model,
         .graph = deploy->graph, .write_text = write_text, .write_onnx = write_onnx, .engine = &engine,
     };
     if ((status = write_qparams(&request, deploy, result, error)) != MQB_OK)
@@ -130,5 +164,6 @@ out:
     mqb_deallocate(onnx);
     mqb_deallocate(model);
     mqb_deallocate(tensors);
+    mqb_deallocate(zero);
     return status;
 }

@@ -6,7 +6,8 @@
 
 /* Writes qparams.json and <model>_quantized.onnx (float graph, weights on their grid), then calls the backend's exporter.
  * Every file written is added to result->files, also when a later one fails. */
-mqb_status mqb_artefacts_write(const char *dir, const struct mqb_deploy *deploy, const struct mqb_backend *backend,
+mqb_status mqb_artefacts_write(const char *dir, const struct mqb_deploy *deploy, const struct mqb_program *program,
+                               const struct mqb_backend *backend,
                                const struct mqb_options *backend_options, struct mqb_result *result, struct mqb_error *error);
 mqb_status mqb_result_add_file(struct mqb_result *result, const char *path, struct mqb_error *error);
 

@@ -20,17 +20,6 @@ struct comparison {
     double tie_distance; /* of the differing elements of `first`: largest distance from a tie, in steps */
 };
 
-/* The quantized form of a value if it has a point, else the value itself. */
-static mqb_value_id fake_value(const struct mqb_graph *graph, const struct mqb_points *points, mqb_value_id value)
-{
-    for (int i = 0; i < points->num_points; i++) {
-        const struct mqb_node *node = &graph->nodes[points->points[i]->node];
-        if (node->inputs[0] == value && points->points[i]->scheme.role == MQB_ROLE_ACTIVATION)
-            return node->output;
-    }
-    return value;
-}
-
 static int64_t fake_code(const struct mqb_program_tensor *tensor, float value)
 {
     double code = nearbyint((double)value / tensor->scale) + tensor->zero_point;
@@ -66,7 +55,8 @@ static mqb_status open_comparison(struct comparison *c, struct mqb_error *error)
         struct mqb_layer_report *layer = &result->layers[t];
         const struct mqb_frozen *frozen = mqb_deploy_find(config->deploy, tensor->value);
         mqb_node_id producer = config->trained->values[tensor->value].producer;
-        c->fake[t] = fake_value(config->trained, config->points, tensor->value);
+        /* Held against the output of its point; a tensor that carries its input's parameters on, against itself. */
+        c->fake[t] = frozen != NULL ? config->trained->nodes[frozen->point].output : tensor->value;
         layer->name = mqb_strdup(tensor->layer != NULL ? tensor->layer : "input");
         layer->tensor = mqb_strdup(tensor->name);
         layer->op = mqb_strdup(producer == MQB_NONE ? "input" : config->trained->nodes[producer].op->name);
@@ -162,6 +152,9 @@ static mqb_status explain_first(struct comparison *c, struct mqb_error *error)
     struct mqb_result *result = c->result;
     const struct mqb_layer_report *layer = &result->layers[c->first];
     mqb_value_id before = mqb_program_tensor(c->config->program, c->first)->value;
+    const struct mqb_frozen *frozen = mqb_deploy_find(c->config->deploy, before);
+    if (frozen != NULL)
+        before = c->config->trained->nodes[frozen->point].inputs[0];
     mqb_status status = run_images(c, &before, 1, true, error);
     if (status != MQB_OK)
         return status;

@@ -6,7 +6,6 @@
 
 struct mqb_compare_config {
     struct mqb_graph *trained;
-    struct mqb_points *points;
     const struct mqb_deploy *deploy;
     const struct mqb_program *program;
     const struct mqb_contract *contract;

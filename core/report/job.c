@@ -450,7 +450,7 @@ static mqb_status evaluate_integer(struct job *job, struct mqb_error *error)
 static mqb_status compare(struct job *job, struct mqb_error *error)
 {
     struct mqb_compare_config config = {
-        .trained = job->quantized, .points = job->points, .deploy = job->deploy, .program = job->program, .contract = &job->rules.contract,
+        .trained = job->quantized, .deploy = job->deploy, .program = job->program, .contract = &job->rules.contract,
         .compute = job->session.compute, .pool = job->session.pool, .dataset = job->dataset, .normalize = &job->normalize,
     };
     return mqb_compare_layers(&config, job->result, error);
@@ -489,8 +489,8 @@ static mqb_status run_stages(struct job *job, struct mqb_error *error)
         if ((status = evaluate_integer(job, error)) != MQB_OK || (status = compare(job, error)) != MQB_OK)
             return status;
     }
-    if (job->config->out != NULL && job->deploy != NULL)
-        status = mqb_artefacts_write(job->config->out, job->deploy, job->backend, job->backend_options, result, error);
+    if (job->config->out != NULL && job->program != NULL)
+        status = mqb_artefacts_write(job->config->out, job->deploy, job->program, job->backend, job->backend_options, result, error);
     return status;
 }
 

@@ -104,6 +104,8 @@ void mqb_result_destroy(struct mqb_result *result);
 
 /* ---- result.c ---- */
 
+/* Copies the words (NULL-terminated) for the record; the first call counts. */
+mqb_status mqb_result_set_command(struct mqb_result *result, const char *const *words, struct mqb_error *error);
 /* The record as JSON text (NUL-terminated, freed by mqb_deallocate); keys in a fixed order. */
 mqb_status mqb_result_json(const struct mqb_result *result, char **text, struct mqb_error *error);
 /* screen.c: one screen of plain text for a terminal (freed by mqb_deallocate). `color`: ANSI colours. */

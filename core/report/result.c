@@ -39,6 +39,22 @@ void mqb_result_destroy(struct mqb_result *result)
     mqb_deallocate(result);
 }
 
+mqb_status mqb_result_set_command(struct mqb_result *result, const char *const *words, struct mqb_error *error)
+{
+    size_t num_words = 0;
+    if (words == NULL || words[0] == NULL || result->command != NULL)
+        return MQB_OK;
+    while (words[num_words] != NULL)
+        num_words++;
+    result->command = mqb_allocate_array(num_words, sizeof *result->command);
+    for (size_t i = 0; result->command != NULL && i < num_words; i++)
+        if ((result->command[i] = mqb_strdup(words[i])) != NULL)
+            result->num_command++;
+        else
+            break;
+    return result->num_command == (int)num_words ? MQB_OK : mqb_fail(error, MQB_ERR_MEMORY, "no memory for the command line");
+}
+
 void mqb_wilson(int64_t hits, int64_t n, double *low, double *high)
 {
     const double z = 1.959963984540054; /* 97.5 % of the normal distribution lie below it */

@@ -89,9 +89,10 @@ static void add_accuracies(struct screen *s, const struct mqb_result *r)
     if (!any)
         return;
     mqb_text_add(&s->text, "\n  %s%-20s %10s   %16s  %10s   %8s%s\n", s->dim, "", "top-1", "95 % interval", "top-5", "vs FP32", s->plain);
-    bool trained = r->has_calibrated && r->has_fake;
+    /* Without training the two kinds of fake are one. */
+    bool trained = r->has_calibrated && r->has_fake && r->training.steps > 0;
     add_accuracy(s, r, r->has_fp32, "FP32", &r->fp32);
-    add_accuracy(s, r, r->has_calibrated, "fake, calibrated", &r->calibrated);
+    add_accuracy(s, r, r->has_calibrated && (trained || !r->has_fake), "fake, calibrated", &r->calibrated);
     add_accuracy(s, r, r->has_fake, trained ? "fake, trained" : "fake, calibrated", &r->fake);
     add_accuracy(s, r, r->has_integer, "integer", &r->integer);
     mqb_text_add(&s->text, "\n");

@@ -1,8 +1,8 @@
 /*
  * encodings.c - real = scale * (q + offset), q in [0, 2^bits - 1], offset = -zero_point for our unsigned codes.
  *
- * An operator that hands its input's values on (pooling, flatten, ...) stores a tensor too, and the target wants an encoding for
- * it: that of its input. A convolution whose ReLU is fused stores nothing before the ReLU.
+ * An operator that hands its input's values on (pooling, flatten, ...) stores a tensor too, and the target wants an encoding
+ * for it: that of its input. A convolution whose ReLU is fused stores nothing before the ReLU.
  */
 #include "encodings.h"
 
@@ -92,8 +92,9 @@ static mqb_status add_tensor(const struct mqb_host *host, struct table *table, c
     const struct mqb_qparams *q = &tensor->qparams;
     int bias = tensor->role == MQB_ROLE_BIAS;
     if (q->num_channels != 1 || q->num_levels != 0)
-        return host->fail(error, MQB_ERR_UNSUPPORTED, "tensor \"%s\" has %s, the encodings of this target are affine and per tensor",
-                          tensor->name, q->num_levels ? "a table of levels" : "a scale per channel");
+        return host->fail(error, MQB_ERR_UNSUPPORTED,
+                          "tensor \"%s\" has %s, the encodings of this target are affine and per tensor", tensor->name,
+                          q->num_levels ? "a table of levels" : "a scale per channel");
     if (!bias && q->qmin != 0)
         return host->fail(error, MQB_ERR_UNSUPPORTED, "tensor \"%s\" has codes from %d, encodings count from 0", tensor->name,
                           (int)q->qmin);
@@ -131,8 +132,10 @@ static int named(const char *op, const char *const *list)
 
 static int carries_values(const char *op)
 {
-    static const char *const ops[] = { "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Transpose",
-                                       "Slice", "Pad", "ChannelShuffle", "Relu", "Clip", "Identity", "Dropout", NULL };
+    static const char *const ops[] = {
+        "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Flatten", "Reshape",  "Transpose",
+        "Slice",   "Pad",         "ChannelShuffle",    "Relu",       "Clip",    "Identity", "Dropout",
+        NULL};
     return named(op, ops);
 }
 
@@ -183,14 +186,16 @@ static mqb_status complete(const struct mqb_host *host, const struct mqb_export 
         if (find(table, name, 0) || out == api->graph_output(graph))
             continue;
         mqb_value_id source = api->num_inputs(graph, node) > 0 ? api->input(graph, node, 0) : MQB_NONE;
-        const struct encoding *from = carries_values(op) && source != MQB_NONE ? find(table, api->value_name(graph, source), 0) : NULL;
+        const struct encoding *from =
+            carries_values(op) && source != MQB_NONE ? find(table, api->value_name(graph, source), 0) : NULL;
         if (from) {
             struct encoding *e = &table->entries[table->num_entries++];
             *e = *from;
             e->name = name;
         } else if (!fused_away(api, graph, out)) {
-            return host->fail(error, MQB_ERR_UNSUPPORTED, "no encoding for tensor \"%s\" (output of %s \"%s\"): the files would have a hole",
-                              name, op, api->node_name(graph, node));
+            return host->fail(error, MQB_ERR_UNSUPPORTED,
+                              "no encoding for tensor \"%s\" (output of %s \"%s\"): the files would have a hole", name, op,
+                              api->node_name(graph, node));
         }
     }
     return MQB_OK;
@@ -213,10 +218,14 @@ static void write_061(struct text *text, const struct table *table, int32_t is_p
             continue;
         text_add(text, "%s\n        ", comma);
         text_add_string(text, e->name);
-        text_add(text, ": [\n            {\n                \"bitwidth\": %d,\n                \"dtype\": \"int\",\n", (int)e->bits);
-        text_add(text, "                \"is_symmetric\": \"%s\",\n                \"max\": %.17g,\n                \"min\": %.17g,\n",
-                 e->symmetric ? "True" : "False", e->scale * (highest_code(e) + e->offset), e->scale * e->offset);
-        text_add(text, "                \"offset\": %.0f,\n                \"scale\": %.17g\n            }\n        ]", e->offset, e->scale);
+        text_add(text, ": [\n            {\n                \"bitwidth\": %d,\n                \"dtype\": \"int\",\n",
+                 (int)e->bits);
+        text_add(
+            text,
+            "                \"is_symmetric\": \"%s\",\n                \"max\": %.17g,\n                \"min\": %.17g,\n",
+            e->symmetric ? "True" : "False", e->scale * (highest_code(e) + e->offset), e->scale * e->offset);
+        text_add(text, "                \"offset\": %.0f,\n                \"scale\": %.17g\n            }\n        ]",
+                 e->offset, e->scale);
         comma = ",";
     }
     text_add(text, "\n    }");
@@ -233,8 +242,10 @@ static void write_100(struct text *text, const struct table *table, int32_t is_p
         text_add(text, "            \"enc_type\": \"PER_TENSOR\",\n            \"is_sym\": %s,\n            \"name\": ",
                  e->symmetric ? "true" : "false");
         text_add_string(text, e->name);
-        text_add(text, ",\n            \"offset\": [\n                %.0f\n            ],\n            \"scale\": [\n"
-                       "                %.17g\n            ]\n        }", e->offset, e->scale);
+        text_add(text,
+                 ",\n            \"offset\": [\n                %.0f\n            ],\n            \"scale\": [\n"
+                 "                %.17g\n            ]\n        }",
+                 e->offset, e->scale);
         comma = ",";
     }
     text_add(text, "\n    ]");
@@ -243,7 +254,7 @@ static void write_100(struct text *text, const struct table *table, int32_t is_p
 /* What the network as a whole was quantized to: the width that most tensors of the kind have; the ends may differ. */
 static int32_t usual_bits(const struct table *table, int32_t is_param)
 {
-    int32_t votes[33] = { 0 }, best = 8;
+    int32_t votes[33] = {0}, best = 8;
     for (size_t i = 0; i < table->num_entries; i++) {
         const struct encoding *e = &table->entries[i];
         if (e->is_param == is_param && !(is_param && e->symmetric))
@@ -256,16 +267,17 @@ static int32_t usual_bits(const struct table *table, int32_t is_param)
 
 static void write_args(struct text *text, const struct table *table)
 {
-    text_add(text, "    \"quantizer_args\": {\n        \"activation_bitwidth\": %d,\n        \"dtype\": \"int\",\n"
-                   "        \"is_symmetric\": \"False\",\n        \"param_bitwidth\": %d,\n"
-                   "        \"per_channel_quantization\": \"False\",\n        \"quant_scheme\": \"post_training_tf\"\n    },\n",
+    text_add(text,
+             "    \"quantizer_args\": {\n        \"activation_bitwidth\": %d,\n        \"dtype\": \"int\",\n"
+             "        \"is_symmetric\": \"False\",\n        \"param_bitwidth\": %d,\n"
+             "        \"per_channel_quantization\": \"False\",\n        \"quant_scheme\": \"post_training_tf\"\n    },\n",
              (int)usual_bits(table, 0), (int)usual_bits(table, 1));
 }
 
 mqb_status snpe_encodings_export(const struct mqb_host *host, const struct mqb_export *request, struct mqb_error *error)
 {
-    struct table table = { 0 };
-    struct text text = { .host = host }, name = { .host = host };
+    struct table table = {0};
+    struct text text = {.host = host}, name = {.host = host};
     mqb_status status = MQB_OK;
     /* Each value of the graph adds at most one entry beyond those given. */
     table.capacity = (size_t)request->num_tensors + (size_t)host->graph->num_nodes(request->graph);
@@ -287,7 +299,8 @@ mqb_status snpe_encodings_export(const struct mqb_host *host, const struct mqb_e
         text.length = name.length = 0;
         text_add(&text, "{\n    \"activation_encodings\": %s", version == 0 ? "{" : "[");
         version == 0 ? write_061(&text, &table, 0) : write_100(&text, &table, 0);
-        text_add(&text, version == 0 ? ",\n    \"param_encodings\": {" : ",\n    \"excluded_layers\": [],\n    \"param_encodings\": [");
+        text_add(&text, version == 0 ? ",\n    \"param_encodings\": {"
+                                     : ",\n    \"excluded_layers\": [],\n    \"param_encodings\": [");
         version == 0 ? write_061(&text, &table, 1) : write_100(&text, &table, 1);
         text_add(&text, ",\n");
         write_args(&text, &table);

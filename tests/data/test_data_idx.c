@@ -77,7 +77,8 @@ static void test_idx_folder_takes_plain_and_gzip(void **state)
 static void test_idx_parts_by_name(void **state)
 {
     uint8_t data[512];
-    char *images = strdup(put(state, "x", data, fill_images(data, 4))), *labels = strdup(put(state, "y", data, fill_labels(data, 4)));
+    char *images = strdup(put(state, "x", data, fill_images(data, 4))),
+         *labels = strdup(put(state, "y", data, fill_labels(data, 4)));
     struct mqb_dataset *dataset = open_word("idx:test=%s,test-labels=%s", images, labels);
     check(dataset, MQB_SPLIT_TEST, 4);
     assert_int_equal(dataset->num[0], 0);
@@ -85,7 +86,8 @@ static void test_idx_parts_by_name(void **state)
     dataset = open_word("idx:train=%s+%s,train-labels=%s+%s", images, images, labels, labels);
     assert_int_equal(dataset->num[0], 8);
     mqb_dataset_close(dataset);
-    expect_refused(MQB_ERR_ARGUMENT, "2 files of train images, but 1 of labels", "idx:train=%s+%s,train-labels=%s", images, images, labels);
+    expect_refused(MQB_ERR_ARGUMENT, "2 files of train images, but 1 of labels", "idx:train=%s+%s,train-labels=%s", images,
+                   images, labels);
     expect_refused(MQB_ERR_FORMAT, "0x00000801, expected 0x00000803|exchanged", "idx:train=%s,train-labels=%s", labels, images);
     free(images);
     free(labels);
@@ -113,19 +115,24 @@ static void test_idx_bad_files_are_refused(void **state)
     char *labels = strdup(put(state, "y", data, fill_labels(data, 6)));
     size_t size = fill_images(data, 6);
     const char *word = "idx:train=%s,train-labels=%s";
-    expect_refused(MQB_ERR_FORMAT, "/cut|promises 90 bytes|only 40|cut in the middle", word, put(state, "cut", data, 40), labels);
-    expect_refused(MQB_ERR_FORMAT, "/short|ends after 89 of 90 bytes|cut in the middle", word, put(state, "short", data, size - 1), labels);
+    expect_refused(MQB_ERR_FORMAT, "/cut|promises 90 bytes|only 40|cut in the middle", word, put(state, "cut", data, 40),
+                   labels);
+    expect_refused(MQB_ERR_FORMAT, "/short|ends after 89 of 90 bytes|cut in the middle", word,
+                   put(state, "short", data, size - 1), labels);
     expect_refused(MQB_ERR_FORMAT, "/head|header|cut in the middle", word, put(state, "head", data, 10), labels);
     expect_refused(MQB_ERR_FORMAT, "/long|goes on behind", word, put(state, "long", data, size + 5), labels);
-    expect_refused(MQB_ERR_FORMAT, "/y: has 6 labels|/five has 5 images", word, put(state, "five", data, fill_images(data, 5)), labels);
+    expect_refused(MQB_ERR_FORMAT, "/y: has 6 labels|/five has 5 images", word, put(state, "five", data, fill_images(data, 5)),
+                   labels);
     fill_images(data, 6);
     put_u32(data + 4, 0xffffffffu);
     expect_refused(MQB_ERR_FORMAT, "/huge|promises|only 106", word, put(state, "huge", data, size), labels);
     put_u32(data + 8, 0);
     expect_refused(MQB_ERR_FORMAT, "/zero|dim 1|is 0", word, put(state, "zero", data, size), labels);
-    expect_refused(MQB_ERR_FORMAT, "/noise|0x6e6f2069|expected 0x00000803", word, put(state, "noise", "no idx at all", 13), labels);
+    expect_refused(MQB_ERR_FORMAT, "/noise|0x6e6f2069|expected 0x00000803", word, put(state, "noise", "no idx at all", 13),
+                   labels);
     expect_refused(MQB_ERR_NOT_FOUND, "/none|No such file", word, in(state, "none"), labels);
     expect_refused(MQB_ERR_NOT_FOUND, "/bare|holds no IDX file|train-images-idx3-ubyte", "idx:%s", put_dir(state, "bare"));
+    expect_refused(MQB_ERR_FORMAT, "no image at all", "idx:classes=10");
     free(labels);
 }
 
@@ -137,7 +144,8 @@ static void test_idx_damaged_gzip_is_refused(void **state)
     const char *path = put_gzip(state, "x.gz", data, fill_images(data, 40)), *word = "idx:train=%s,train-labels=%s";
     assert_int_equal(mqb_file_read(path, 4096, (void **)&packed, &size, NULL), MQB_OK);
     expect_refused(MQB_ERR_FORMAT, "/cut.gz|cut in the middle", word, put(state, "cut.gz", packed, size / 2), labels);
-    expect_refused(MQB_ERR_FORMAT, "/trailer.gz|gzip data is damaged or cut", word, put(state, "trailer.gz", packed, size - 6), labels);
+    expect_refused(MQB_ERR_FORMAT, "/trailer.gz|gzip data is damaged or cut", word, put(state, "trailer.gz", packed, size - 6),
+                   labels);
     packed[size - 6] ^= 0x55; /* the checksum */
     expect_refused(MQB_ERR_FORMAT, "/sum.gz|gzip data is damaged", word, put(state, "sum.gz", packed, size), labels);
     packed[size / 2] ^= 0xff;
@@ -183,7 +191,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_idx_folder_takes_plain_and_gzip, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_idx_parts_by_name, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_idx_labels_outside_classes_are_refused_or_allowed_by_name, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_idx_labels_outside_classes_are_refused_or_allowed_by_name, make_folder,
+                                        remove_folder),
         cmocka_unit_test_setup_teardown(test_idx_bad_files_are_refused, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_idx_damaged_gzip_is_refused, make_folder, remove_folder),
         cmocka_unit_test(test_idx_real_files_have_known_content),

@@ -146,7 +146,8 @@ static void test_jpeg_rgb_and_grey_give_rgb(void **state)
         for (int y = 0; y < 20; y++)
             for (int x = 0; x < 33; x++)
                 for (int c = 0; c < 3; c++)
-                    assert_in_range(p.rgb[(y * 33 + x) * 3 + c] + 8 - (40 + 2 * x + 3 * y + (components == 3 ? 20 * c : 0)), 0, 16);
+                    assert_in_range(p.rgb[(y * 33 + x) * 3 + c] + 8 - (40 + 2 * x + 3 * y + (components == 3 ? 20 * c : 0)), 0,
+                                    16);
         mqb_picture_deinit(&p);
     }
 }
@@ -155,7 +156,8 @@ static void test_damaged_pictures_are_refused(void **state)
 {
     uint8_t *jpeg, *png = NULL;
     size_t size = make_jpeg(64, 48, 3, &jpeg), png_size = 0;
-    refuse_picture(put(state, "cut.jpg", jpeg, size / 2), MQB_ERR_FORMAT, "cut.jpg|cannot be decoded as JPEG|replace or remove");
+    refuse_picture(put(state, "cut.jpg", jpeg, size / 2), MQB_ERR_FORMAT,
+                   "cut.jpg|cannot be decoded as JPEG|replace or remove");
     refuse_picture(put(state, "head.jpg", jpeg, 20), MQB_ERR_FORMAT, "head.jpg|cannot be decoded as JPEG");
     refuse_picture(put(state, "no.jpg", "this is a text", 14), MQB_ERR_FORMAT, "no.jpg|neither a JPEG nor a PNG");
     refuse_picture(put(state, "zero.jpg", "", 0), MQB_ERR_FORMAT, "zero.jpg|neither a JPEG nor a PNG|0 bytes");
@@ -247,7 +249,8 @@ static void test_images_csv_gives_labels(void **state)
     put_dir(state, "pics");
     put_jpeg(state, "pics/a,b.jpg", 40, 40, 3);
     put_jpeg(state, "pics/c.jpg", 40, 40, 3);
-    put_text(state, "l.csv", "\xef\xbb\xbfwnid,index,name,file\r\nn01,7,\"a \"\"big\"\" one, red\",\"a,b.jpg\"\r\n\r\nn02,3,plain,c.jpg\r\n");
+    put_text(state, "l.csv",
+             "\xef\xbb\xbfwnid,index,name,file\r\nn01,7,\"a \"\"big\"\" one, red\",\"a,b.jpg\"\r\n\r\nn02,3,plain,c.jpg\r\n");
     struct mqb_dataset *dataset = open_word("images:test=%s,test-labels=%s", in(state, "pics"), in(state, "l.csv"));
     assert_int_equal(dataset->num[0], 0);
     assert_int_equal(dataset->num[1], 2);
@@ -262,8 +265,8 @@ static void test_images_csv_gives_labels(void **state)
     assert_int_equal(dataset->num_classes, 1000);
     assert_string_not_equal(dataset->sha256, before);
     mqb_dataset_close(dataset);
-    expect_refused(MQB_ERR_FORMAT, "l.csv:2: label 7 of a,b.jpg is outside the classes 0 to 4", "images:test=%s,test-labels=%s,classes=5",
-                   in(state, "pics"), in(state, "l.csv"));
+    expect_refused(MQB_ERR_FORMAT, "l.csv:2: label 7 of a,b.jpg is outside the classes 0 to 4",
+                   "images:test=%s,test-labels=%s,classes=5", in(state, "pics"), in(state, "l.csv"));
 }
 
 static void refuse_csv(void **state, const char *text, mqb_status status, const char *words)
@@ -284,14 +287,17 @@ static void test_images_bad_csv_is_refused(void **state)
     refuse_csv(state, "file,index\na.jpg,1\na.jpg\n", MQB_ERR_FORMAT, "bad.csv:3|1 fields, at least 2");
     refuse_csv(state, "file,index\na.jpg,x\n", MQB_ERR_FORMAT, "bad.csv:2|'x' of a.jpg is not a whole number");
     refuse_csv(state, "file,index\na.jpg,-1\n", MQB_ERR_FORMAT, "bad.csv:2|'-1' of a.jpg");
-    refuse_csv(state, "file,index\na.jpg,99999999999999999999\n", MQB_ERR_FORMAT, "bad.csv:2|is not a whole number from 0 to 999999");
+    refuse_csv(state, "file,index\na.jpg,99999999999999999999\n", MQB_ERR_FORMAT,
+               "bad.csv:2|is not a whole number from 0 to 999999");
     refuse_csv(state, "file,index\n,1\n", MQB_ERR_FORMAT, "bad.csv:2|file name is empty");
     refuse_csv(state, "file,index\n\"a.jpg,1\n", MQB_ERR_FORMAT, "bad.csv:2|quote that does not close");
     refuse_csv(state, "file,index\na.jpg,1\nb.jpg,1\n", MQB_ERR_NOT_FOUND, "bad.csv:3|pics/b.jpg|No such file");
     refuse_csv(state, "file,index\ndir.jpg,1\n", MQB_ERR_FORMAT, "bad.csv:2|dir.jpg|is not a file");
     put(state, "bad.csv", "file,index\n\0\n", 13);
-    expect_refused(MQB_ERR_FORMAT, "bad.csv|zero byte", "images:test=%s,test-labels=%s", in(state, "pics"), in(state, "bad.csv"));
-    expect_refused(MQB_ERR_NOT_FOUND, "none.csv|No such file", "images:test=%s,test-labels=%s", in(state, "pics"), in(state, "none.csv"));
+    expect_refused(MQB_ERR_FORMAT, "bad.csv|zero byte", "images:test=%s,test-labels=%s", in(state, "pics"),
+                   in(state, "bad.csv"));
+    expect_refused(MQB_ERR_NOT_FOUND, "none.csv|No such file", "images:test=%s,test-labels=%s", in(state, "pics"),
+                   in(state, "none.csv"));
 }
 
 static void test_images_bad_layouts_are_refused(void **state)
@@ -329,7 +335,8 @@ static void test_images_real_pictures_equal_reference(void **state)
     assert_int_equal(dataset->num[1], 300);
     size_t image_size = 224 * 224 * 3, size = 0;
     uint8_t *reference = NULL, *image = malloc(image_size);
-    assert_int_equal(mqb_file_read(MQB_SHARED "/data/imagenet/val16_224_u8.bin", 16 << 20, (void **)&reference, &size, NULL), MQB_OK);
+    assert_int_equal(mqb_file_read(MQB_SHARED "/data/imagenet/val16_224_u8.bin", 16 << 20, (void **)&reference, &size, NULL),
+                     MQB_OK);
     assert_int_equal(size, 16 * (2 + image_size));
     int largest = 0;
     for (size_t i = 0; i < 16; i++) {

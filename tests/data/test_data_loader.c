@@ -38,8 +38,14 @@ static struct toy *toy_create(void)
     for (int i = 0; i < 100; i++)
         toy->labels[i] = i % 10;
     toy->fail_from = SIZE_MAX;
-    toy->dataset = (struct mqb_dataset){.name = name, .num_classes = 10, .channels = 3, .height = 8, .width = 8, .num = {100, 0},
-                                        .labels = {toy->labels, NULL}, .image = toy_image};
+    toy->dataset = (struct mqb_dataset){.name = name,
+                                        .num_classes = 10,
+                                        .channels = 3,
+                                        .height = 8,
+                                        .width = 8,
+                                        .num = {100, 0},
+                                        .labels = {toy->labels, NULL},
+                                        .image = toy_image};
     return toy;
 }
 
@@ -68,7 +74,8 @@ struct epoch {
     int num_batches;
 };
 
-static struct epoch run_epoch(struct mqb_loader *loader, const struct mqb_loader_config *config, int channels, uint64_t epoch, size_t first)
+static struct epoch run_epoch(struct mqb_loader *loader, const struct mqb_loader_config *config, int channels, uint64_t epoch,
+                              size_t first)
 {
     size_t image = (size_t)(config->size * config->size * channels);
     struct epoch all = {.x = malloc(256 * image * sizeof(float))};
@@ -241,8 +248,8 @@ static void test_loader_other_size_is_scaled(void **state)
     struct mqb_loader_config config = plain(10, 4);
     struct mqb_loader *loader = create(&toy->dataset, &config);
     struct epoch all = run_epoch(loader, &config, 3, 0, 0);
-    /* Triangle weights 1 3 3 1 over four rows (the outer row lacks its 1 and keeps 7): of 0 1 2: 5/7 -> 1; of 1 2 3 4: 2.5 -> 3;
-     * of 3 4 5 6: 4.5 -> 5; of 5 6 7: 44/7 -> 6. */
+    /* Triangle weights 1 3 3 1 over four rows (the outer row lacks its 1 and keeps 7): of 0 1 2: 5/7 -> 1; of 1 2 3 4: 2.5 ->
+     * 3; of 3 4 5 6: 4.5 -> 5; of 5 6 7: 44/7 -> 6. */
     static const float expected[] = {1, 3, 5, 6};
     for (int i = 0; i < 100; i++)
         for (int y = 0; y < 4; y++)
@@ -394,8 +401,8 @@ static void test_loader_random_crops_of_pictures_repeat(void **state)
     (void)state;
     if (!have_shared("imagenet/val_labels.csv"))
         skip();
-    struct mqb_dataset *dataset = open_limited(24, 0, "images:train=%s/data/imagenet/val,train-labels=%s/data/imagenet/val_labels.csv",
-                                               MQB_SHARED, MQB_SHARED);
+    struct mqb_dataset *dataset = open_limited(
+        24, 0, "images:train=%s/data/imagenet/val,train-labels=%s/data/imagenet/val_labels.csv", MQB_SHARED, MQB_SHARED);
     struct mqb_loader_config config = plain(10, 96);
     config.shuffle = true;
     config.augment = (struct mqb_augment){.flip = true, .resized_crop = true};

@@ -62,7 +62,8 @@ static void test_normalize_bad_text_is_refused(void **state)
     refuse("mean:nan,0,0/std:1,1,1", "cannot be read");
     refuse("mean:0.5,0.5,0.5/std:0.5,0,0.5", "std 0 is not a positive number");
     refuse("mean:123.675,116.28,103.53/std:58.395,57.12,57.375", "mean 123.675 is beyond|divide them by 255");
-    refuse("mean:0.4850000000000000000000000000000000,0.456,0.406/std:0.2290000000000000000000000000000000,0.224,0.225", "longer than 95");
+    refuse("mean:0.4850000000000000000000000000000000,0.456,0.406/std:0.2290000000000000000000000000000000,0.224,0.225",
+           "longer than 95");
 }
 
 int main(void)

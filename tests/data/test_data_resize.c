@@ -20,8 +20,14 @@ static uint8_t *scaled(int32_t width, int32_t height, int32_t channels, int32_t 
     uint8_t *data = pattern(width, height, channels), *out = malloc((size_t)to_width * (size_t)to_height * (size_t)channels);
     assert_non_null(out);
     struct mqb_resize resize = {
-        .height = height, .width = width, .channels = channels, .stride = (size_t)(width * channels),
-        .to_height = to_height, .to_width = to_width, .rows = to_height, .cols = to_width,
+        .height = height,
+        .width = width,
+        .channels = channels,
+        .stride = (size_t)(width * channels),
+        .to_height = to_height,
+        .to_width = to_width,
+        .rows = to_height,
+        .cols = to_width,
     };
     assert_int_equal(mqb_resize(&resize, data, out, NULL), MQB_OK);
     free(data);
@@ -32,8 +38,9 @@ static void test_resize_small_equals_pillow(void **state)
 {
     (void)state;
     static const uint8_t down[] = {15, 59, 137, 152, 45, 111, 149, 110, 87, 155, 111, 140};
-    static const uint8_t up[] = {0,  4,  9,  18, 28, 41, 57,  68,  3,  6,  11, 25, 38, 50, 70,  85,  7,  11, 17, 34, 48, 61, 88,  108,
-                                 13, 21, 33, 40, 54, 73, 107, 132, 19, 28, 41, 51, 67, 87, 127, 157, 24, 32, 45, 60, 78, 97, 142, 176};
+    static const uint8_t up[] = {0,  4,  9,  18, 28, 41, 57,  68,  3,  6,  11, 25, 38, 50, 70,  85,
+                                 7,  11, 17, 34, 48, 61, 88,  108, 13, 21, 33, 40, 54, 73, 107, 132,
+                                 19, 28, 41, 51, 67, 87, 127, 157, 24, 32, 45, 60, 78, 97, 142, 176};
     uint8_t *out = scaled(9, 7, 1, 4, 3);
     assert_memory_equal(out, down, sizeof down);
     free(out);

@@ -48,7 +48,7 @@ static void test_synth_no_image_occurs_twice(void **state)
 {
     (void)state;
     struct mqb_dataset *dataset = open_word("synth:train=1500,test=500");
-    char (*hex)[65] = malloc(2000 * sizeof *hex);
+    char(*hex)[65] = malloc(2000 * sizeof *hex);
     uint8_t image[IMAGE];
     for (size_t i = 0; i < 2000; i++) {
         enum mqb_split split = i < 1500 ? MQB_SPLIT_TRAIN : MQB_SPLIT_TEST;

@@ -52,7 +52,8 @@ static inline const char *graphs_differ(const struct mqb_graph *a, const struct 
             }
         }
     }
-    if (strcmp(a->values[a->input].name, b->values[b->input].name) != 0 || strcmp(a->values[a->output].name, b->values[b->output].name) != 0) {
+    if (strcmp(a->values[a->input].name, b->values[b->input].name) != 0 ||
+        strcmp(a->values[a->output].name, b->values[b->output].name) != 0) {
         return "input or output";
     }
     return !a->normalize != !b->normalize || (a->normalize && strcmp(a->normalize, b->normalize) != 0) ? "normalize" : NULL;

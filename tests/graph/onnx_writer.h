@@ -80,28 +80,28 @@ static inline void attr_close(struct wire *attrs, struct wire *attr, const char 
 
 static inline void attr_int(struct wire *attrs, const char *name, int64_t value)
 {
-    struct wire a = { 0 };
+    struct wire a = {0};
     wire_int(&a, 3, value);
     attr_close(attrs, &a, name, 2);
 }
 
 static inline void attr_real(struct wire *attrs, const char *name, float value)
 {
-    struct wire a = { 0 };
+    struct wire a = {0};
     wire_float(&a, 2, value);
     attr_close(attrs, &a, name, 1);
 }
 
 static inline void attr_text(struct wire *attrs, const char *name, const char *value)
 {
-    struct wire a = { 0 };
+    struct wire a = {0};
     wire_text(&a, 4, value);
     attr_close(attrs, &a, name, 3);
 }
 
 static inline void attr_ints(struct wire *attrs, const char *name, int count, ...)
 {
-    struct wire a = { 0 };
+    struct wire a = {0};
     va_list list;
     va_start(list, count);
     for (int i = 0; i < count; i++) {
@@ -113,10 +113,10 @@ static inline void attr_ints(struct wire *attrs, const char *name, int count, ..
 
 /* ---- tensors ---- */
 
-static inline void tensor_raw(struct wire *w, int field, const char *name, int type, int rank, const int64_t *dims, const void *data,
-                              size_t size)
+static inline void tensor_raw(struct wire *w, int field, const char *name, int type, int rank, const int64_t *dims,
+                              const void *data, size_t size)
 {
-    struct wire t = { 0 };
+    struct wire t = {0};
     for (int i = 0; i < rank; i++) {
         wire_int(&t, 1, dims[i]);
     }
@@ -128,9 +128,10 @@ static inline void tensor_raw(struct wire *w, int field, const char *name, int t
     wire_message(w, field, &t);
 }
 
-static inline void attr_tensor(struct wire *attrs, const char *name, int type, int rank, const int64_t *dims, const void *data, size_t size)
+static inline void attr_tensor(struct wire *attrs, const char *name, int type, int rank, const int64_t *dims, const void *data,
+                               size_t size)
 {
-    struct wire a = { 0 };
+    struct wire a = {0};
     tensor_raw(&a, 5, NULL, type, rank, dims, data, size);
     attr_close(attrs, &a, name, 4);
 }
@@ -145,7 +146,7 @@ struct onnx_file {
 /* Names of `inputs` are separated by commas; an empty one is an absent input. Takes `attrs` (NULL: none). */
 static inline void onnx_node(struct onnx_file *f, const char *op, const char *inputs, const char *output, struct wire *attrs)
 {
-    struct wire n = { 0 };
+    struct wire n = {0};
     for (const char *p = inputs; *inputs && p;) {
         const char *comma = strchr(p, ',');
         wire_bytes(&n, 1, p, comma ? (size_t)(comma - p) : strlen(p));
@@ -219,9 +220,9 @@ static inline void onnx_ints(struct onnx_file *f, const char *name, int count, .
 /* dims[0] = 0: dynamic, named "N"; rank -1: no shape. */
 static inline void onnx_info(struct onnx_file *f, int field, const char *name, int type, int rank, const int64_t *dims)
 {
-    struct wire shape = { 0 }, tensor = { 0 }, t = { 0 }, info = { 0 };
+    struct wire shape = {0}, tensor = {0}, t = {0}, info = {0};
     for (int i = 0; i < rank; i++) {
-        struct wire dim = { 0 };
+        struct wire dim = {0};
         if (dims[i] > 0) {
             wire_int(&dim, 1, dims[i]);
         } else {
@@ -242,8 +243,8 @@ static inline void onnx_info(struct onnx_file *f, int field, const char *name, i
 /* A file with input "x" of [N, c, h, w], or [N, c] if h is 0. */
 static inline struct onnx_file onnx_begin(int64_t opset, int64_t c, int64_t h, int64_t w)
 {
-    struct onnx_file f = { .opset = opset };
-    int64_t dims[4] = { 0, c, h, w };
+    struct onnx_file f = {.opset = opset};
+    int64_t dims[4] = {0, c, h, w};
     wire_text(&f.graph, 2, "test");
     onnx_info(&f, 11, "x", 1, h ? 4 : 2, dims);
     return f;
@@ -252,7 +253,7 @@ static inline struct onnx_file onnx_begin(int64_t opset, int64_t c, int64_t h, i
 /* Wraps the graph into a model; the caller frees `data`. */
 static inline struct wire onnx_model(struct onnx_file *f)
 {
-    struct wire model = { 0 }, opset = { 0 };
+    struct wire model = {0}, opset = {0};
     wire_int(&model, 1, 7);
     wire_text(&model, 2, "test");
     wire_message(&model, 7, &f->graph);

@@ -20,11 +20,11 @@ struct model {
 
 /* Numbers of operators are those that protoc --decode shows for the files. */
 static const struct model models[] = {
-    { "resnet20_cifar10.onnx", 73, 19, 97, { 3, 32, 32 }, 10 },
-    { "resnet20_cifar10_convshortcut.onnx", 71, 21, 99, { 3, 32, 32 }, 10 },
-    { "resnet8_cifar10.onnx", 29, 9, 48, { 3, 32, 32 }, 10 },
-    { "mobilenetv1_0.75_imagenet.onnx", 84, 28, 137, { 3, 224, 224 }, 1000 },
-    { "mobilenetv2_1.0_imagenet_foldedbn_int8deq.onnx", 100, 53, 106, { 3, 224, 224 }, 1000 },
+    {"resnet20_cifar10.onnx", 73, 19, 97, {3, 32, 32}, 10},
+    {"resnet20_cifar10_convshortcut.onnx", 71, 21, 99, {3, 32, 32}, 10},
+    {"resnet8_cifar10.onnx", 29, 9, 48, {3, 32, 32}, 10},
+    {"mobilenetv1_0.75_imagenet.onnx", 84, 28, 137, {3, 224, 224}, 1000},
+    {"mobilenetv2_1.0_imagenet_foldedbn_int8deq.onnx", 100, 53, 106, {3, 224, 224}, 1000},
 };
 
 static struct mqb_graph *import(const char *path)

@@ -42,7 +42,8 @@ static inline void golden_free(struct golden_tensor *tensor)
 
 static inline struct mqb_tensor_view golden_view(const struct golden_tensor *tensor)
 {
-    struct mqb_tensor_view view = { .struct_size = sizeof(view), .rank = tensor->rank, .num_elements = tensor->size, .data = tensor->data };
+    struct mqb_tensor_view view = {
+        .struct_size = sizeof(view), .rank = tensor->rank, .num_elements = tensor->size, .data = tensor->data};
     for (int i = 0; i < tensor->rank; i++)
         view.dims[i] = tensor->dims[i];
     return view;

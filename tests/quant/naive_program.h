@@ -6,6 +6,7 @@
 #define NAIVE_PROGRAM_H
 
 #include "hand_net.h"
+#include "ops/ops.h"
 #include "quant/requant.h"
 
 #include <stdlib.h>

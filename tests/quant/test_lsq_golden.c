@@ -80,20 +80,21 @@ static void observe_and_init(void *self, const struct mqb_tensor_view *x)
 
 static struct mqb_param param_of(void *self, uint32_t index)
 {
-    struct mqb_param param = { .struct_size = sizeof(param) };
+    struct mqb_param param = {.struct_size = sizeof(param)};
     assert_int_equal(lsq->param(self, index, &param), MQB_OK);
     return param;
 }
 
 /* Slices of a step: one a channel, or two uneven ones a tensor, so that the sums are joined. */
-static void run(const void *self, const struct mqb_scheme *scheme, int64_t n, const float *x, const float *dy, float *out, double *sums)
+static void run(const void *self, const struct mqb_scheme *scheme, int64_t n, const float *x, const float *dy, float *out,
+                double *sums)
 {
     int64_t num = scheme->per_channel ? scheme->num_channels : 2, size = n / num;
     for (int64_t i = 0; i < num; i++) {
         int64_t begin = scheme->per_channel ? i * size : i * (n / 3), end = scheme->per_channel ? begin + size : i ? n : n / 3;
         int32_t channel = scheme->per_channel ? (int32_t)i : 0;
-        struct mqb_slice slice = { .struct_size = sizeof(slice), .channel = channel, .size = end - begin, .offset = (uint64_t)begin,
-                                   .x = x + begin };
+        struct mqb_slice slice = {
+            .struct_size = sizeof(slice), .channel = channel, .size = end - begin, .offset = (uint64_t)begin, .x = x + begin};
         if (dy) {
             slice.dy = dy + begin;
             slice.dx = out + begin;
@@ -116,7 +117,7 @@ struct counts {
 static struct mqb_scheme case_scheme(const json_t *item)
 {
     const json_t *json = json_object_get(item, "scheme");
-    struct mqb_scheme scheme = { .struct_size = sizeof(scheme) };
+    struct mqb_scheme scheme = {.struct_size = sizeof(scheme)};
     scheme.role = strcmp(golden_text(item, "role"), "weight") == 0 ? MQB_ROLE_WEIGHT : MQB_ROLE_ACTIVATION;
     scheme.bits = golden_int(item, "bits");
     scheme.qmin = -(1 << (scheme.bits - 1));
@@ -158,11 +159,13 @@ static void compare_outputs(const json_t *item, const struct golden_tensor *want
     for (int64_t i = 0; i < want->size; i++) {
         float slack = !exact && near_tie(item, i) ? 1.0001f * step : tolerance;
         if (!(fabsf(got[i] - want->data[i]) <= slack))
-            fail_msg("%s: output[%d] = %.9g, expected %.9g", golden_text(item, "name"), (int)i, (double)got[i], (double)want->data[i]);
+            fail_msg("%s: output[%d] = %.9g, expected %.9g", golden_text(item, "name"), (int)i, (double)got[i],
+                     (double)want->data[i]);
     }
 }
 
-static void compare_param_gradient(const json_t *item, const char *name, const struct mqb_param *param, float dy_max, int64_t numel)
+static void compare_param_gradient(const json_t *item, const char *name, const struct mqb_param *param, float dy_max,
+                                   int64_t numel)
 {
     const json_t *grads = json_object_get(json_object_get(item, "expected"), "param_grads");
     struct golden_tensor want;
@@ -172,14 +175,15 @@ static void compare_param_gradient(const json_t *item, const char *name, const s
     for (int64_t c = 0; c < want.size; c++) {
         double floor = 1e-6 * (double)dy_max * sqrt((double)numel);
         if (!(fabs((double)param->grad[c] - (double)want.data[c]) <= 1e-4 * fabs((double)want.data[c]) + floor))
-            fail_msg("%s: gradient of %s[%d] = %.9g, expected %.9g", golden_text(item, "name"), name, (int)c, (double)param->grad[c],
-                     (double)want.data[c]);
+            fail_msg("%s: gradient of %s[%d] = %.9g, expected %.9g", golden_text(item, "name"), name, (int)c,
+                     (double)param->grad[c], (double)want.data[c]);
     }
     golden_free(&want);
 }
 
 /* Does torch's backward pass (its own zero point, added before rounding) see other codes than the forward pass? */
-static bool backward_differs(const struct mqb_scheme *scheme, int qmin, int qmax, float scale, float zero, const struct golden_tensor *x)
+static bool backward_differs(const struct mqb_scheme *scheme, int qmin, int qmax, float scale, float zero,
+                             const struct golden_tensor *x)
 {
     if (scheme->symmetric || scheme->per_channel)
         return false;
@@ -189,7 +193,8 @@ static bool backward_differs(const struct mqb_scheme *scheme, int qmin, int qmax
     float zf = rintf(clipped), zb = truncf(fminf(clipped + 0.5f, (float)qmax));
     for (int64_t i = 0; i < x->size; i++) {
         float forward = rintf(x->data[i] * inv) + zf, backward = rintf(x->data[i] * inv + zb);
-        int side_f = (forward > (float)qmax) - (forward < (float)qmin), side_b = (backward > (float)qmax) - (backward < (float)qmin);
+        int side_f = (forward > (float)qmax) - (forward < (float)qmin),
+            side_b = (backward > (float)qmax) - (backward < (float)qmin);
         if (side_f != side_b || (side_f == 0 && forward - zf != backward - zb) || (side_f != 0 && zf != zb))
             return true;
     }
@@ -219,7 +224,7 @@ static void replay_case(const json_t *item, bool paper, struct counts *counts)
     } else {
         /* The sign has switched or not; then the state as recorded. */
         bool switched = golden_int(before, "quant_min") == 0;
-        struct golden_tensor dummy = { .data = malloc((size_t)x.size * sizeof(float)), .size = x.size, .rank = x.rank };
+        struct golden_tensor dummy = {.data = malloc((size_t)x.size * sizeof(float)), .size = x.size, .rank = x.rank};
         memcpy(dummy.dims, x.dims, sizeof(dummy.dims));
         for (int64_t i = 0; i < x.size; i++)
             dummy.data[i] = switched ? 1.0f : -1.0f;
@@ -233,7 +238,8 @@ static void replay_case(const json_t *item, bool paper, struct counts *counts)
         if (!scheme.symmetric)
             memcpy(param_of(self, 1).value, zero.data, (size_t)zero.size * sizeof(float));
         touched = !paper && train &&
-                  backward_differs(&scheme, golden_int(before, "quant_min"), golden_int(before, "quant_max"), scale.data[0], zero.data[0], &x);
+                  backward_differs(&scheme, golden_int(before, "quant_min"), golden_int(before, "quant_max"), scale.data[0],
+                                   zero.data[0], &x);
         golden_free(&scale);
         golden_free(&zero);
     }
@@ -244,7 +250,7 @@ static void replay_case(const json_t *item, bool paper, struct counts *counts)
     float *out = malloc((size_t)x.size * sizeof(float));
     if (lsq->prepare(self, &view, !init && train, &error) != MQB_OK)
         fail_msg("%s: %s", name, error.text);
-    struct mqb_qparams qparams = { .struct_size = sizeof(qparams) };
+    struct mqb_qparams qparams = {.struct_size = sizeof(qparams)};
     assert_int_equal(lsq->qparams(self, &qparams, &error), MQB_OK);
     assert_int_equal(qparams.qmin, golden_int(after, "quant_min"));
     assert_int_equal(qparams.qmax, golden_int(after, "quant_max"));
@@ -263,7 +269,8 @@ static void replay_case(const json_t *item, bool paper, struct counts *counts)
         if (!(fabsf(got - want) <= slack))
             fail_msg("%s: scale[%d] = %.9g, expected %.9g", name, (int)c, (double)got, (double)want);
         if (!scheme.symmetric && param_of(self, 1).value[c] != zero.data[c])
-            fail_msg("%s: zero_point[%d] = %.9g, expected %.9g", name, (int)c, (double)param_of(self, 1).value[c], (double)zero.data[c]);
+            fail_msg("%s: zero_point[%d] = %.9g, expected %.9g", name, (int)c, (double)param_of(self, 1).value[c],
+                     (double)zero.data[c]);
     }
     golden_free(&scale);
     golden_free(&zero);
@@ -303,7 +310,7 @@ static void replay(const char *file, bool paper)
 {
     json_t *root = golden_open(file);
     const json_t *cases = json_object_get(root, "cases");
-    struct counts counts = { 0 };
+    struct counts counts = {0};
     for (size_t i = 0; i < json_array_size(cases); i++)
         replay_case(json_array_get(cases, i), paper, &counts);
     int num_cases = (int)json_array_size(cases);
@@ -351,7 +358,7 @@ static void fill(float *x, uint64_t stream, float factor)
 
 static struct mqb_scheme scheme_of(int variant, int bits)
 {
-    struct mqb_scheme scheme = { .struct_size = sizeof(scheme), .role = MQB_ROLE_WEIGHT, .bits = bits, .num_channels = 1 };
+    struct mqb_scheme scheme = {.struct_size = sizeof(scheme), .role = MQB_ROLE_WEIGHT, .bits = bits, .num_channels = 1};
     scheme.symmetric = variant & 1;
     scheme.per_channel = (variant & 2) != 0;
     scheme.pot_scale = (variant & 4) != 0;
@@ -363,7 +370,7 @@ static struct mqb_scheme scheme_of(int variant, int bits)
 
 static struct mqb_tensor_view view_of(const float *x)
 {
-    struct mqb_tensor_view view = { .struct_size = sizeof(view), .rank = 2, .dims = { 4, N / 4 }, .num_elements = N, .data = x };
+    struct mqb_tensor_view view = {.struct_size = sizeof(view), .rank = 2, .dims = {4, N / 4}, .num_elements = N, .data = x};
     return view;
 }
 
@@ -378,7 +385,7 @@ static void test_lsq_codes_and_outputs_agree_exactly(void **state)
         for (int bits = 2; bits <= 8; bits += 3) {
             struct mqb_scheme scheme = scheme_of(variant, bits);
             struct mqb_tensor_view view = view_of(x);
-            struct mqb_qparams q = { .struct_size = sizeof(q) };
+            struct mqb_qparams q = {.struct_size = sizeof(q)};
             void *self = create(&scheme, "");
             observe_and_init(self, &view);
             param_of(self, 0).value[0] *= 1.037f;
@@ -406,7 +413,7 @@ static void test_lsq_in_place_equals_out_of_place(void **state)
     struct mqb_error error = MQB_ERROR_INIT;
     for (int variant = 0; variant < 4; variant++) {
         struct mqb_scheme scheme = scheme_of(variant, 4);
-        double sums[8] = { 0 }, again[8] = { 0 };
+        double sums[8] = {0}, again[8] = {0};
         fill(x, 1, 1.0f);
         fill(dy, 2, 1.0f);
         struct mqb_tensor_view view = view_of(x);
@@ -427,7 +434,8 @@ static void test_lsq_in_place_equals_out_of_place(void **state)
     }
 }
 
-/* ds by its definition in double, per tensor: sum dy * d/ds of (clip(x/s + z) - z) * s with rounding passed straight through. */
+/* ds by its definition in double, per tensor: sum dy * d/ds of (clip(x/s + z) - z) * s with rounding passed straight through.
+ */
 static void test_lsq_scale_gradient_is_that_of_the_definition(void **state)
 {
     (void)state;
@@ -439,7 +447,7 @@ static void test_lsq_scale_gradient_is_that_of_the_definition(void **state)
     struct mqb_tensor_view view = view_of(x);
     for (int scaled = 0; scaled < 2; scaled++) {
         void *self = create(&scheme, scaled ? "" : "gradient_scale=off");
-        double sums[2] = { 0 }, ds = 0, dz = 0;
+        double sums[2] = {0}, ds = 0, dz = 0;
         observe_and_init(self, &view);
         float s = param_of(self, 0).value[0] = 0.21f, z = param_of(self, 1).value[0] = 6.3f;
         assert_int_equal(lsq->prepare(self, &view, 1, &error), MQB_OK);
@@ -448,7 +456,7 @@ static void test_lsq_scale_gradient_is_that_of_the_definition(void **state)
         z = rintf(z);
         for (int i = 0; i < N; i++) {
             double v = (double)x[i] / (double)s + (double)z, code = rint(v);
-            bool below = code < 0, above = code > 15;
+            bool below = code<0, above = code> 15;
             ds += (double)dy[i] * (below ? -(double)z : above ? 15 - (double)z : code - v);
             dz += below || above ? -(double)dy[i] * (double)s : 0;
             assert_true(dx[i] == (below || above ? 0.0f : dy[i]));
@@ -491,7 +499,7 @@ static void test_lsq_pot_zero_point_goes_with_rounded_scale(void **state)
     for (int i = 0; i < N; i++)
         x[i] = -1.0f + 5.0f * (float)i / (float)(N - 1);
     struct mqb_tensor_view view = view_of(x);
-    struct mqb_qparams q = { .struct_size = sizeof(q) };
+    struct mqb_qparams q = {.struct_size = sizeof(q)};
     void *self = create(&scheme, "weight_init=minmax");
     observe_and_init(self, &view);
     assert_int_equal(lsq->prepare(self, &view, 0, &error), MQB_OK);
@@ -511,7 +519,7 @@ static void test_lsq_nan_input_stays_nan_and_infinities_clip(void **state)
         struct mqb_scheme scheme = scheme_of(variant, 8);
         fill(x, 1, 1.0f);
         struct mqb_tensor_view view = view_of(x);
-        struct mqb_qparams q = { .struct_size = sizeof(q) };
+        struct mqb_qparams q = {.struct_size = sizeof(q)};
         void *self = create(&scheme, "");
         observe_and_init(self, &view);
         assert_int_equal(lsq->prepare(self, &view, 0, &error), MQB_OK);
@@ -564,7 +572,7 @@ static void test_lsq_params_follow_options(void **state)
 {
     (void)state;
     struct mqb_scheme affine = scheme_of(0, 4), symmetric = scheme_of(1, 4);
-    struct mqb_param param = { .struct_size = sizeof(param) };
+    struct mqb_param param = {.struct_size = sizeof(param)};
     void *self = create(&affine, "lr_multiplier=0.1");
     assert_string_equal(param_of(self, 1).name, "zero_point");
     assert_true(param_of(self, 0).lr_multiplier == 0.1f && param_of(self, 0).weight_decay_multiplier == 0.0f);

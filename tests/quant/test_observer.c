@@ -11,7 +11,7 @@
 
 static struct mqb_scheme scheme_of(int role, int bits, bool is_signed, bool symmetric, int channels)
 {
-    struct mqb_scheme scheme = { .struct_size = sizeof(scheme), .role = role, .bits = bits, .symmetric = symmetric };
+    struct mqb_scheme scheme = {.struct_size = sizeof(scheme), .role = role, .bits = bits, .symmetric = symmetric};
     scheme.qmin = is_signed ? -(1 << (bits - 1)) : 0;
     scheme.qmax = scheme.qmin + (1 << bits) - 1;
     scheme.per_channel = channels > 1;
@@ -21,12 +21,13 @@ static struct mqb_scheme scheme_of(int role, int bits, bool is_signed, bool symm
 
 static struct mqb_tensor_view view_of(const float *x, int64_t channels, int64_t n)
 {
-    struct mqb_tensor_view view = { .struct_size = sizeof(view), .rank = 2, .dims = { channels, n / channels }, .num_elements = n,
-                                    .data = x };
+    struct mqb_tensor_view view = {
+        .struct_size = sizeof(view), .rank = 2, .dims = {channels, n / channels}, .num_elements = n, .data = x};
     return view;
 }
 
-static void observe_once(const char *name, const struct mqb_scheme *scheme, const float *x, int64_t n, float *scale, int32_t *zero)
+static void observe_once(const char *name, const struct mqb_scheme *scheme, const float *x, int64_t n, float *scale,
+                         int32_t *zero)
 {
     const struct mqb_host *host = mqb_host_table();
     struct mqb_error error = MQB_ERROR_INIT;
@@ -67,10 +68,13 @@ static void compare_batch(const struct mapping *map, const char *name, const str
     assert_int_equal(want_scale.size, scheme->num_channels);
     for (int c = 0; c < scheme->num_channels; c++) {
         double levels = scheme->qmax - scheme->qmin;
-        double factor = map->divisor == 1 ? (levels / 2) / floor(levels / 2) : map->divisor == 2 ? (levels / 2) / (levels + 1) : 1.0;
+        double factor = map->divisor == 1   ? (levels / 2) / floor(levels / 2)
+                        : map->divisor == 2 ? (levels / 2) / (levels + 1)
+                                            : 1.0;
         double want = (double)want_scale.data[c] / factor;
         if (fabs((double)scale[c] - want) > map->tolerance * want)
-            fail_msg("%s: scale[%d] = %.9g, expected %.9g (%g ulp)", name, c, (double)scale[c], want, ulps(scale[c], (float)want));
+            fail_msg("%s: scale[%d] = %.9g, expected %.9g (%g ulp)", name, c, (double)scale[c], want,
+                     ulps(scale[c], (float)want));
         float want_z = fminf(fmaxf(want_zero.data[c], (float)scheme->qmin), (float)scheme->qmax);
         bool differs = map->zero_point == ZERO_POINT_PAPER && (batch_min < 0.0f || scheme->num_channels > 1);
         if (!scheme->symmetric && !differs && map->divisor == 0 && (float)zero[c] != want_z)
@@ -89,7 +93,7 @@ static int replay_case(const struct mapping *map, const json_t *item)
     const json_t *scheme_json = json_object_get(item, "scheme"), *batches = json_object_get(item, "batches");
     const char *name = golden_text(item, "name");
     struct mqb_error error = MQB_ERROR_INIT;
-    struct mqb_scheme scheme = { .struct_size = sizeof(scheme), .role = MQB_ROLE_WEIGHT };
+    struct mqb_scheme scheme = {.struct_size = sizeof(scheme), .role = MQB_ROLE_WEIGHT};
     scheme.bits = golden_int(item, "bits");
     scheme.qmin = golden_int(item, "quant_min");
     scheme.qmax = golden_int(item, "quant_max");
@@ -150,12 +154,12 @@ static void test_observer_paper_vectors_match(void **state)
 {
     (void)state;
     static const struct mapping maps[] = {
-        { "MinMaxObserver", "minmax", FIRST_BATCH, 0.0, ZERO_POINT_SAME, 0 },
-        { "MovingAverageMinMaxObserver", "ema_minmax", ALL_BATCHES, 5e-7, ZERO_POINT_SAME, 0 },
-        { "ClipStdObserver", "clip_std", FIRST_BATCH, 1e-6, ZERO_POINT_SAME, 0 },
-        { "QuantileMovingAverageObserver", "percentile_999", FIRST_BATCH, 1e-6, ZERO_POINT_SAME, 0 },
-        { "LSQObserver", "lsq", FIRST_BATCH, 1e-6, ZERO_POINT_PAPER, 0 },
-        { "LSQPlusObserver", "lsqplus", FIRST_BATCH, 1e-6, ZERO_POINT_PAPER, 1 },
+        {"MinMaxObserver", "minmax", FIRST_BATCH, 0.0, ZERO_POINT_SAME, 0},
+        {"MovingAverageMinMaxObserver", "ema_minmax", ALL_BATCHES, 5e-7, ZERO_POINT_SAME, 0},
+        {"ClipStdObserver", "clip_std", FIRST_BATCH, 1e-6, ZERO_POINT_SAME, 0},
+        {"QuantileMovingAverageObserver", "percentile_999", FIRST_BATCH, 1e-6, ZERO_POINT_SAME, 0},
+        {"LSQObserver", "lsq", FIRST_BATCH, 1e-6, ZERO_POINT_PAPER, 0},
+        {"LSQPlusObserver", "lsqplus", FIRST_BATCH, 1e-6, ZERO_POINT_PAPER, 1},
     };
     replay("fam2_observers_paper.json", maps, sizeof(maps) / sizeof(maps[0]));
 }
@@ -164,11 +168,11 @@ static void test_observer_toolkit_vectors_match(void **state)
 {
     (void)state;
     static const struct mapping maps[] = {
-        { "MinMaxObserver", "minmax", ALL_BATCHES, 0.0, ZERO_POINT_SAME, 0 },
-        { "EMAMinMaxObserver", "ema_minmax", ALL_BATCHES, 1e-6, ZERO_POINT_SAME, 0 },
-        { "LSQObserver", "lsq", FIRST_BATCH, 1e-6, ZERO_POINT_SAME, 0 },
-        { "LSQPlusObserver", "lsqplus", FIRST_BATCH, 1e-6, ZERO_POINT_SAME, 2 },
-        { "MSEObserver", "mse", ALL_BATCHES, 1e-6, ZERO_POINT_SAME, 0 },
+        {"MinMaxObserver", "minmax", ALL_BATCHES, 0.0, ZERO_POINT_SAME, 0},
+        {"EMAMinMaxObserver", "ema_minmax", ALL_BATCHES, 1e-6, ZERO_POINT_SAME, 0},
+        {"LSQObserver", "lsq", FIRST_BATCH, 1e-6, ZERO_POINT_SAME, 0},
+        {"LSQPlusObserver", "lsqplus", FIRST_BATCH, 1e-6, ZERO_POINT_SAME, 2},
+        {"MSEObserver", "mse", ALL_BATCHES, 1e-6, ZERO_POINT_SAME, 0},
     };
     replay("fam2_observers_toolkit.json", maps, sizeof(maps) / sizeof(maps[0]));
 }
@@ -178,13 +182,14 @@ static void test_observer_lsq_running_mean_matches(void **state)
 {
     (void)state;
     json_t *root = golden_open("fam2_observers_paper.json");
-    static const struct mapping map = { "AverageLSQObserver", "lsq", ALL_BATCHES, 1e-6, ZERO_POINT_PAPER, 0 };
+    static const struct mapping map = {"AverageLSQObserver", "lsq", ALL_BATCHES, 1e-6, ZERO_POINT_PAPER, 0};
     const json_t *cases = json_object_get(root, "cases");
     int num_cases = 0;
     for (size_t i = 0; i < json_array_size(cases); i++) {
         const json_t *item = json_array_get(cases, i);
         const json_t *scheme = json_object_get(item, "scheme");
-        if (strcmp(golden_text(item, "algo"), map.algo) == 0 && golden_int(scheme, "symmetric") && !golden_int(scheme, "per_channel"))
+        if (strcmp(golden_text(item, "algo"), map.algo) == 0 && golden_int(scheme, "symmetric") &&
+            !golden_int(scheme, "per_channel"))
             num_cases += replay_case(&map, item) > 0;
     }
     printf("AverageLSQObserver, symmetric per tensor: %d cases\n", num_cases);
@@ -236,7 +241,7 @@ static void test_pot_round_powers_and_thresholds_exact(void **state)
 static void test_minmax_affine_closed_form(void **state)
 {
     (void)state;
-    const float x[] = { -1.0f, 0.25f, 3.0f, 2.0f };
+    const float x[] = {-1.0f, 0.25f, 3.0f, 2.0f};
     struct mqb_scheme scheme = scheme_of(MQB_ROLE_ACTIVATION, 8, false, false, 1);
     float scale;
     int32_t zero;
@@ -259,7 +264,7 @@ static void test_minmax_affine_closed_form(void **state)
 static void test_minmax_range_away_from_zero_is_widened(void **state)
 {
     (void)state;
-    const float high[] = { 2.0f, 5.1f }, low[] = { -5.1f, -2.0f };
+    const float high[] = {2.0f, 5.1f}, low[] = {-5.1f, -2.0f};
     struct mqb_scheme scheme = scheme_of(MQB_ROLE_ACTIVATION, 8, false, false, 1);
     float scale;
     int32_t zero;
@@ -273,7 +278,7 @@ static void test_minmax_range_away_from_zero_is_widened(void **state)
 static void test_minmax_pot_recomputes_zero_point(void **state)
 {
     (void)state;
-    const float x[] = { -1.0f, 4.0f };
+    const float x[] = {-1.0f, 4.0f};
     struct mqb_scheme scheme = scheme_of(MQB_ROLE_ACTIVATION, 4, false, false, 1);
     scheme.pot_scale = 1;
     float scale;
@@ -286,13 +291,13 @@ static void test_minmax_pot_recomputes_zero_point(void **state)
 static void test_observers_degenerate_tensors_stay_finite(void **state)
 {
     (void)state;
-    static const float zeros[6] = { 0 }, constant[6] = { 2.5f, 2.5f, 2.5f, 2.5f, 2.5f, 2.5f },
-                       huge[6] = { FLT_MAX, -FLT_MAX, FLT_MAX, -FLT_MAX, 0.0f, 1.0f },
-                       tiny[6] = { 1e-45f, 1e-42f, 0.0f, 1e-40f, 1e-39f, 1e-45f }, single[1] = { -3.0f };
+    static const float zeros[6] = {0}, constant[6] = {2.5f, 2.5f, 2.5f, 2.5f, 2.5f, 2.5f},
+                       huge[6] = {FLT_MAX, -FLT_MAX, FLT_MAX, -FLT_MAX, 0.0f, 1.0f},
+                       tiny[6] = {1e-45f, 1e-42f, 0.0f, 1e-40f, 1e-39f, 1e-45f}, single[1] = {-3.0f};
     static const struct {
         const float *x;
         int64_t n;
-    } inputs[] = { { zeros, 6 }, { constant, 6 }, { huge, 6 }, { tiny, 6 }, { single, 1 } };
+    } inputs[] = {{zeros, 6}, {constant, 6}, {huge, 6}, {tiny, 6}, {single, 1}};
     for (const char *const *name = mqb_observer_names(); *name; name++) {
         for (size_t i = 0; i < sizeof(inputs) / sizeof(inputs[0]); i++) {
             for (int variant = 0; variant < 16; variant++) {
@@ -314,7 +319,7 @@ static void test_observers_degenerate_tensors_stay_finite(void **state)
 static void test_observer_per_channel_sees_each_channel(void **state)
 {
     (void)state;
-    const float x[] = { 1.0f, -0.5f, 0.25f, 8.0f, 2.0f, 0.0f };
+    const float x[] = {1.0f, -0.5f, 0.25f, 8.0f, 2.0f, 0.0f};
     struct mqb_scheme scheme = scheme_of(MQB_ROLE_WEIGHT, 8, true, true, 3);
     for (const char *const *name = mqb_observer_names(); *name; name++) {
         float scale[3], alone;
@@ -382,7 +387,7 @@ static void test_histogram_growing_range_equals_one_batch(void **state)
     /* Sorted by size, so that the range grows from batch to batch; a batch of zeros comes first. */
     for (int i = 0; i < N; i++)
         x[i] = i < 1024 ? 0.0f : ldexpf(x[i], i / 1024 - 3);
-    static const char *const names[] = { "mse", "percentile_999" };
+    static const char *const names[] = {"mse", "percentile_999"};
     for (size_t k = 0; k < 2; k++) {
         struct mqb_observer *observer;
         float scale, whole;
@@ -451,7 +456,7 @@ static void test_observer_non_finite_names_element(void **state)
     (void)state;
     const struct mqb_host *host = mqb_host_table();
     struct mqb_scheme scheme = scheme_of(MQB_ROLE_WEIGHT, 8, true, true, 2);
-    float x[8] = { 0, 1, 2, 3, 4, 5, NAN, 7 };
+    float x[8] = {0, 1, 2, 3, 4, 5, NAN, 7};
     for (int infinite = 0; infinite < 2; infinite++) {
         for (const char *const *name = mqb_observer_names(); *name; name++) {
             struct mqb_error error = MQB_ERROR_INIT;
@@ -474,9 +479,9 @@ static void test_observer_without_data_refuses(void **state)
     struct mqb_scheme scheme = scheme_of(MQB_ROLE_WEIGHT, 8, true, true, 2);
     struct mqb_error error = MQB_ERROR_INIT;
     struct mqb_observer *observer;
-    float x[3] = { 1, 2, 3 }, scale[2];
+    float x[3] = {1, 2, 3}, scale[2];
     int32_t zero[2];
-    struct mqb_tensor_view odd = { .struct_size = sizeof(odd), .rank = 1, .dims = { 3 }, .num_elements = 3, .data = x };
+    struct mqb_tensor_view odd = {.struct_size = sizeof(odd), .rank = 1, .dims = {3}, .num_elements = 3, .data = x};
     assert_int_equal(host->observer_create("mse", &scheme, &observer, &error), MQB_OK);
     assert_int_equal(host->observer_qparams(observer, scale, zero, &error), MQB_ERR_ARGUMENT);
     assert_int_equal(host->observer_observe(observer, &odd, &error), MQB_ERR_ARGUMENT);

@@ -54,8 +54,8 @@ static const struct mqb_graph_api *const api = &mqb_graph_calls;
 static struct net net_create(int64_t channels, int64_t size, mqb_value_id *input)
 {
     struct mqb_error error = MQB_ERROR_INIT;
-    struct net net = { NULL, 0 };
-    const int64_t dims[] = { MQB_BATCH, channels, size, size };
+    struct net net = {NULL, 0};
+    const int64_t dims[] = {MQB_BATCH, channels, size, size};
     assert_int_equal(mqb_graph_create(&mqb_ops, &net.graph, &error), MQB_OK);
     assert_int_equal(mqb_graph_add_input(net.graph, "x", 4, dims, input, &error), MQB_OK);
     return net;
@@ -70,7 +70,8 @@ static void net_finish(struct net *net, mqb_value_id output)
 }
 
 /* Numbers of mean `mean` and deviation `deviation`. */
-static mqb_value_id numbers(struct net *net, int kind, const char *name, int32_t rank, const int64_t *dims, double mean, double deviation)
+static mqb_value_id numbers(struct net *net, int kind, const char *name, int32_t rank, const int64_t *dims, double mean,
+                            double deviation)
 {
     struct mqb_error error = MQB_ERROR_INIT;
     mqb_value_id value;
@@ -104,16 +105,16 @@ static mqb_value_id unary(struct net *net, const char *op, mqb_value_id x)
 
 static mqb_value_id binary(struct net *net, const char *op, mqb_value_id a, mqb_value_id b)
 {
-    const mqb_value_id inputs[] = { a, b };
+    const mqb_value_id inputs[] = {a, b};
     return node(net, op, inputs, 2, NULL);
 }
 
 static mqb_value_id conv(struct net *net, mqb_value_id x, int64_t in, int64_t out, int64_t kernel, int64_t stride, bool bias)
 {
     struct mqb_error error = MQB_ERROR_INIT;
-    const int64_t dims[] = { out, in, kernel, kernel }, strides[] = { stride, stride };
-    const int64_t pads[] = { kernel / 2, kernel / 2, kernel / 2, kernel / 2 };
-    mqb_value_id inputs[3] = { x, numbers(net, MQB_VALUE_PARAM, "weight", 4, dims, 0, 0.4), MQB_NONE };
+    const int64_t dims[] = {out, in, kernel, kernel}, strides[] = {stride, stride};
+    const int64_t pads[] = {kernel / 2, kernel / 2, kernel / 2, kernel / 2};
+    mqb_value_id inputs[3] = {x, numbers(net, MQB_VALUE_PARAM, "weight", 4, dims, 0, 0.4), MQB_NONE};
     mqb_node_id id;
     if (bias)
         inputs[2] = numbers(net, MQB_VALUE_PARAM, "bias", 1, dims, 0.3, 0.5);
@@ -146,9 +147,9 @@ static mqb_value_id conv_bn(struct net *net, mqb_value_id x, int64_t in, int64_t
 
 static mqb_value_id linear(struct net *net, mqb_value_id x, int64_t in, int64_t out)
 {
-    const int64_t dims[] = { out, in };
-    const mqb_value_id inputs[] = { x, numbers(net, MQB_VALUE_PARAM, "fc.weight", 2, dims, 0, 0.4),
-                                    numbers(net, MQB_VALUE_PARAM, "fc.bias", 1, dims, 0, 0.4) };
+    const int64_t dims[] = {out, in};
+    const mqb_value_id inputs[] = {x, numbers(net, MQB_VALUE_PARAM, "fc.weight", 2, dims, 0, 0.4),
+                                   numbers(net, MQB_VALUE_PARAM, "fc.bias", 1, dims, 0, 0.4)};
     return node(net, "Gemm", inputs, 3, NULL);
 }
 
@@ -157,7 +158,7 @@ static mqb_value_id max_pool(struct net *net, mqb_value_id x)
     struct mqb_error error = MQB_ERROR_INIT;
     mqb_node_id id;
     mqb_value_id y = node(net, "MaxPool", &x, 1, &id);
-    const int64_t kernel[] = { 3, 3 }, strides[] = { 2, 2 }, pads[] = { 1, 1, 1, 1 };
+    const int64_t kernel[] = {3, 3}, strides[] = {2, 2}, pads[] = {1, 1, 1, 1};
     assert_int_equal(mqb_node_set_list(net->graph, id, "kernel_shape", kernel, 2, &error), MQB_OK);
     assert_int_equal(mqb_node_set_list(net->graph, id, "strides", strides, 2, &error), MQB_OK);
     assert_int_equal(mqb_node_set_list(net->graph, id, "pads", pads, 4, &error), MQB_OK);
@@ -260,8 +261,13 @@ static void evaluate(struct mqb_graph *graph, bool training, const char *name, f
     for (int i = 0; i < BATCH * num_classes; i++)
         dy[i] = (float)mqb_normal(5, 2, (uint64_t)i);
     assert_int_equal(mqb_pool_create(1, &pool, &error), MQB_OK);
-    struct mqb_exec_config config = { .graph = graph, .compute = &naive_compute, .host = mqb_host_table(), .pool = pool, .batch = BATCH, .training = training,
-                                      .gradients = gradient != NULL };
+    struct mqb_exec_config config = {.graph = graph,
+                                     .compute = &naive_compute,
+                                     .host = mqb_host_table(),
+                                     .pool = pool,
+                                     .batch = BATCH,
+                                     .training = training,
+                                     .gradients = gradient != NULL};
     if (mqb_exec_create(&config, &exec, &error) != MQB_OK || mqb_exec_forward(exec, x, BATCH, &error) != MQB_OK)
         fail_msg("%s", error.text);
     memcpy(logits, mqb_exec_value(exec, graph->output), sizeof(float) * BATCH * (size_t)num_classes);
@@ -308,7 +314,7 @@ static struct net small_net(void)
 static void test_bn_fold_strategies_leave_function_unchanged(void **state)
 {
     (void)state;
-    static const char *const strategies[] = { "-1", "0", "4" };
+    static const char *const strategies[] = {"-1", "0", "4"};
     float expected[BATCH * 3], expected_gradient[16], got[BATCH * 3], gradient[16];
     for (int training = 0; training < 2; training++) {
         struct net net = small_net();
@@ -350,9 +356,10 @@ static void test_bn_fold_merge_is_the_closed_form(void **state)
     assert_int_equal(api->num_nodes(graph), 1);
     mqb_node_id layer = api->node_at(graph, 0);
     assert_int_equal(graph->output, api->output(graph, layer));
-    const float *w = api->value_data(graph, api->input(graph, layer, 1)), *b = api->value_data(graph, api->input(graph, layer, 2));
+    const float *w = api->value_data(graph, api->input(graph, layer, 1)),
+                *b = api->value_data(graph, api->input(graph, layer, 2));
     assert_int_equal(api->value_kind(graph, api->input(graph, layer, 2)), MQB_VALUE_PARAM);
-    const char *const names[] = { "weight", "bias", "gamma", "beta", "mean", "var" };
+    const char *const names[] = {"weight", "bias", "gamma", "beta", "mean", "var"};
     const float *p[6];
     for (int i = 0; i < 6; i++)
         p[i] = original->values[mqb_graph_find_value(original, names[i])].data;
@@ -399,7 +406,7 @@ static void test_bn_fold_shared_weight_is_copied_before_merging(void **state)
 static void test_bn_fold_unavailable_strategy_names_the_others(void **state)
 {
     (void)state;
-    static const char *const strategies[] = { "1", "2", "3" };
+    static const char *const strategies[] = {"1", "2", "3"};
     for (size_t i = 0; i < 3; i++) {
         struct mqb_error error = MQB_ERROR_INIT;
         struct net net = small_net();
@@ -427,7 +434,7 @@ static void test_bn_fold_bad_statistics_are_refused(void **state)
 static void test_place_resnet18_has_29_and_21_points(void **state)
 {
     (void)state;
-    static const char *const strategies[] = { "-1", "0", "4" };
+    static const char *const strategies[] = {"-1", "0", "4"};
     for (size_t i = 0; i < 3; i++) {
         struct net net = resnet18();
         apply(bn_fold, net.graph, strategies[i]);
@@ -482,7 +489,7 @@ static void test_place_fuses_clamps_and_knows_each_operator(void **state)
     (void)state;
     mqb_value_id x;
     struct net net = net_create(3, 8, &x);
-    mqb_value_id c1 = conv_bn(&net, x, 3, 4, 3, 1), r1 = clip6(&net, c1);        /* fused */
+    mqb_value_id c1 = conv_bn(&net, x, 3, 4, 3, 1), r1 = clip6(&net, c1);                  /* fused */
     mqb_value_id c2 = conv(&net, r1, 4, 4, 3, 1, true), h2 = unary(&net, "HardSwish", c2); /* two points */
     mqb_value_id gate = unary(&net, "Sigmoid", h2), m = binary(&net, "Mul", h2, gate);
     mqb_value_id cat = binary(&net, "Concat", m, r1);
@@ -497,8 +504,8 @@ static void test_place_fuses_clamps_and_knows_each_operator(void **state)
     mqb_value_id fc = linear(&net, flat, 8, 5);
     net_finish(&net, fc);
     apply(place_graph3, net.graph, NULL);
-    const mqb_value_id with[] = { x, r1, c2, h2, gate, m, cat, lone_relu, c3, sum };
-    const mqb_value_id without[] = { c1, lone, pool, pool_relu, r3, mean, flat, fc };
+    const mqb_value_id with[] = {x, r1, c2, h2, gate, m, cat, lone_relu, c3, sum};
+    const mqb_value_id without[] = {c1, lone, pool, pool_relu, r3, mean, flat, fc};
     for (size_t i = 0; i < sizeof(with) / sizeof(with[0]); i++)
         assert_true(has_point_after(net.graph, with[i]));
     for (size_t i = 0; i < sizeof(without) / sizeof(without[0]); i++)

@@ -33,7 +33,7 @@ static int teardown(void **state)
 
 static struct mqb_backend_rules rules_of(bool symmetric, bool per_channel, bool is_signed, bool narrow)
 {
-    struct mqb_backend_rules rules = { .struct_size = sizeof(rules) };
+    struct mqb_backend_rules rules = {.struct_size = sizeof(rules)};
     rules.weight.symmetric = rules.activation.symmetric = symmetric;
     rules.weight.per_channel = per_channel;
     rules.weight_signed = rules.activation_signed = is_signed;
@@ -75,12 +75,12 @@ static struct mqb_graph *small_graph(mqb_node_id *activation, mqb_node_id *weigh
     const struct mqb_graph_api *api = &mqb_graph_calls;
     struct mqb_error error = MQB_ERROR_INIT;
     struct mqb_graph *graph;
-    const int64_t dims[2] = { 3, 4 };
-    float numbers[12] = { 0 };
+    const int64_t dims[2] = {3, 4};
+    float numbers[12] = {0};
     mqb_value_id x, w, inputs[2];
     mqb_node_id gemm;
     assert_int_equal(mqb_graph_create(&mqb_ops, &graph, &error), MQB_OK);
-    assert_int_equal(mqb_graph_add_input(graph, "x", 2, (const int64_t[]){ MQB_BATCH, 4 }, &x, &error), MQB_OK);
+    assert_int_equal(mqb_graph_add_input(graph, "x", 2, (const int64_t[]){MQB_BATCH, 4}, &x, &error), MQB_OK);
     assert_int_equal(api->add_value(graph, MQB_VALUE_PARAM, "w", 2, dims, numbers, &w, &error), MQB_OK);
     assert_int_equal(api->add_node(graph, "FakeQuantize", "x_q", &x, 1, activation, &error), MQB_OK);
     assert_int_equal(api->set_attr_int(graph, *activation, "role", MQB_ROLE_ACTIVATION, &error), MQB_OK);
@@ -98,8 +98,9 @@ static struct mqb_graph *small_graph(mqb_node_id *activation, mqb_node_id *weigh
 
 static struct mqb_points_config config_of(const struct mqb_backend_rules *rules, const struct mqb_options *options)
 {
-    struct mqb_points_config config = { .host = mqb_host_table(), .rules = rules, .weight_bits = 4, .activation_bits = 3, .io_bits = 8 };
-    config.weight = (struct mqb_quantizer_choice){ "lsq", lsq, options };
+    struct mqb_points_config config = {
+        .host = mqb_host_table(), .rules = rules, .weight_bits = 4, .activation_bits = 3, .io_bits = 8};
+    config.weight = (struct mqb_quantizer_choice){"lsq", lsq, options};
     config.activation = config.weight;
     return config;
 }
@@ -149,8 +150,8 @@ static void test_points_create_attaches_instances(void **state)
     mqb_graph_destroy(graph);
 }
 
-static mqb_status refuse_two_bits(const struct mqb_host *host, const struct mqb_scheme *scheme, const struct mqb_options *options,
-                                  void **self, struct mqb_error *error)
+static mqb_status refuse_two_bits(const struct mqb_host *host, const struct mqb_scheme *scheme,
+                                  const struct mqb_options *options, void **self, struct mqb_error *error)
 {
     if (scheme->bits == 2)
         return (host->fail)(error, MQB_ERR_UNSUPPORTED, "two bits leave no level for me");

@@ -1,0 +1,108 @@
+/*
+ * depthwise_run.h - one direction of a depthwise convolution, row by row: no table of pointers, the taps of a row are enough.
+ */
+
+enum { DEPTHWISE_ROWS_SIZE = 4096 * 1024 };
+
+/* The taps that pixel `x` of row `y` meets; of those over the edge only the ones that must read the pad value.
+ * True if all have the same step. */
+static int depthwise_taps(const struct native_pass *pass, const struct native_class *class, const uint8_t *image,
+                           const uint8_t *packed, const uint8_t *pad_row, int32_t y, int32_t x, struct depthwise_tile *tile,
+                           const uint8_t **rows, ptrdiff_t *steps, const void **weights)
+{
+    const ptrdiff_t pixel_size = (ptrdiff_t)pass->in_c * pass->in_size;
+    const size_t weight_size = native_round_up((size_t)pass->out_c, VEC_LANES) * (size_t)pass->unit_size;
+
+    int same_steps = 1;
+
+    tile->num_taps = 0;
+    steps[0] = 0;
+    for (int32_t t = 0; t < class->num_taps; t++) {
+        const int32_t in_y = y * pass->in_step_h + class->tap_h[t], in_x = x * pass->in_step_w + class->tap_w[t];
+        const int inside = in_y >= 0 && in_y < pass->in_h && in_x >= 0 && in_x < pass->in_w;
+
+        if (!inside && pad_row == NULL) {
+            continue;
+        }
+        rows[tile->num_taps] = inside ? image + ((ptrdiff_t)in_y * pass->in_w + in_x) * pixel_size : pad_row;
+        steps[tile->num_taps] = inside ? pass->in_step_w * pixel_size : 0;
+        weights[tile->num_taps] = packed + (size_t)t * weight_size;
+        same_steps &= inside;
+        tile->num_taps++;
+    }
+    return same_steps;
+}
+
+/* Channels worked on at a time: as many as keep the input rows of an output row in the fastest cache. */
+static int32_t depthwise_block(const struct native_pass *pass, const struct native_class *class)
+{
+    const int64_t rows = class->num_taps == 0 ? 1 : (int64_t)class->max_h - class->min_h + 1;
+    const int64_t bytes = rows * pass->in_w * pass->in_size, room = DEPTHWISE_ROWS_SIZE / bytes / (2 * VEC_LANES) * (2 * VEC_LANES);
+
+    return room < 2 * VEC_LANES ? 2 * VEC_LANES : (int32_t)(room < pass->out_c ? room : pass->out_c);
+}
+
+/* An image of a class, channels [c, c + tile->width). */
+static void depthwise_image(const struct native_pass *pass, const struct native_class *class, const uint8_t *in,
+                            const uint8_t *packed, uint8_t *out, const uint8_t *pad_row, struct depthwise_tile *tile,
+                            const uint8_t **rows, ptrdiff_t *steps, const void **weights)
+{
+    const int32_t integer = pass->in_size == 1, step = pass->in_step_w;
+    const ptrdiff_t out_pixel = (ptrdiff_t)pass->out_c * 4;
+    /* pixels [begin, end) of a row meet the same taps */
+    int32_t begin = class->min_w >= 0 ? 0 : native_min((step - 1 - class->min_w) / step, class->width);
+    int32_t end = native_min(native_floor_div(pass->in_w - 1 - class->max_w, step) + 1, class->width);
+
+    if (class->num_taps == 0) {
+        begin = 0;
+        end = class->width;
+    }
+    for (int32_t y = 0; y < class->height; y++) {
+        const ptrdiff_t out_y = class->origin_h + (ptrdiff_t)y * pass->out_step_h;
+        uint8_t *row = out + (out_y * pass->out_w + class->origin_w) * out_pixel;
+
+        for (int32_t x = 0; x < class->width;) {
+            const int same_steps = depthwise_taps(pass, class, in, packed, pad_row, y, x, tile, rows, steps, weights);
+
+            tile->pixels = x >= begin && x < end ? end - x : 1;
+            tile->out = row + x * tile->out_step;
+            depthwise_kernels[integer][same_steps && tile->num_taps <= DEPTHWISE_MAX_TAPS ? tile->num_taps : 0](tile);
+            x += tile->pixels;
+        }
+    }
+}
+
+/* `pad_row`: for integers with a pad value, else NULL. */
+static void depthwise_run(const struct native_pass *pass, int32_t n, const void *in, const void *packed, const float *bias,
+                          void *out, int32_t accumulate, const uint8_t *pad_row, void *scratch)
+{
+    const size_t in_size = (size_t)pass->in_h * (size_t)pass->in_w * (size_t)pass->in_c * (size_t)pass->in_size;
+    const size_t out_size = (size_t)pass->out_h * (size_t)pass->out_w * (size_t)pass->out_c * 4;
+    const size_t room = pass->rows_size / 3 / sizeof(void *);
+    const uint8_t **rows = scratch;
+    ptrdiff_t *steps = (ptrdiff_t *)scratch + room;
+    const void **weights = (const void **)scratch + 2 * room;
+    struct depthwise_tile tile = { .rows = rows,
+                                   .steps = steps,
+                                   .weights = weights,
+                                   .out_step = (ptrdiff_t)pass->out_c * 4 * pass->out_step_w,
+                                   .accumulate = accumulate };
+
+    for (int32_t i = 0; i < n * pass->num_classes; i++) {
+        const struct native_class *class = &pass->classes[i % pass->num_classes];
+        const uint8_t *image_in = (const uint8_t *)in + (size_t)(i / pass->num_classes) * in_size;
+        uint8_t *image_out = (uint8_t *)out + (size_t)(i / pass->num_classes) * out_size;
+        const int32_t block = depthwise_block(pass, class);
+
+        if (class->num_taps == 0 && accumulate != 0) {
+            continue;
+        }
+        for (int32_t c = 0; c < pass->out_c; c += block) {
+            tile.width = native_min(block, pass->out_c - c);
+            tile.bias = bias == NULL ? NULL : bias + c;
+            depthwise_image(pass, class, image_in + (size_t)c * (size_t)pass->in_size,
+                            (const uint8_t *)packed + class->weight_offset + (size_t)c * (size_t)pass->unit_size,
+                            image_out + (size_t)c * 4, pad_row, &tile, rows, steps, weights);
+        }
+    }
+}

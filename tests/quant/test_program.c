@@ -1,0 +1,710 @@
+/* The integer program against one-element-at-a-time arithmetic, for every operator, several contracts and both kernels. */
+#include "naive_integers.h"
+#include "naive_program.h"
+
+static const struct mqb_compute *const providers[] = {NULL, &naive_integers};
+
+/* Contracts as different as they come. pot: scales must be powers of two. */
+static struct mqb_backend_rules contract_at(int index, bool *pot)
+{
+    struct mqb_backend_rules rules = hand_rules(MQB_MULTIPLIER_F32, MQB_ROUND_RNE);
+    struct mqb_contract *c = &rules.contract;
+    *pot = false;
+    switch (index) {
+    case 0: /* float epilogue, ties to even */
+        c->add_rule = MQB_ADD_F32;
+        break;
+    case 1: /* double, ties away */
+        *c = (struct mqb_contract){.struct_size = sizeof(*c), .fold = MQB_FOLD_F64, .multiplier = MQB_MULTIPLIER_F64, .rounding = MQB_ROUND_RHA,
+                                   .bias_rounding = MQB_ROUND_RHA, .input_rounding = MQB_ROUND_RHA, .add_rule = MQB_ADD_RESCALE_SUM};
+        break;
+    case 2: /* fixed point, one rounding */
+        c->fold = MQB_FOLD_F64;
+        c->multiplier = MQB_MULTIPLIER_Q31;
+        break;
+    case 3: /* fixed point, two roundings */
+        c->multiplier = MQB_MULTIPLIER_Q31_DOUBLE;
+        c->accumulator = MQB_ACCUMULATOR_I32_SATURATE;
+        break;
+    case 4: /* shifts */
+        c->multiplier = MQB_MULTIPLIER_POT;
+        c->rounding = MQB_ROUND_RHU;
+        *pot = true;
+        break;
+    case 5: /* halves between the layers */
+        c->intermediate = MQB_INTERMEDIATE_F16;
+        c->zp_before = 1;
+        c->add_rule = MQB_ADD_F32;
+        c->pool_rule = MQB_POOL_F32;
+        break;
+    case 6: /* bias in float */
+        c->bias_form = MQB_BIAS_F32;
+        c->add_rule = MQB_ADD_FMA;
+        c->input_divide = 1;
+        break;
+    default: /* float, half up, saturated to 16 bits on the way */
+        c->rounding = MQB_ROUND_RHU;
+        c->intermediate = MQB_INTERMEDIATE_I16_SATURATING;
+        c->pool_rule = MQB_POOL_F32;
+        break;
+    }
+    return rules;
+}
+#define NUM_CONTRACTS 8
+
+static float step(bool pot, float scale)
+{
+    int exponent;
+    float fraction = frexpf(scale, &exponent);
+    (void)fraction;
+    return pot ? ldexpf(1.0f, exponent) : scale;
+}
+
+static float *random_images(struct hand_net *net, int n, int64_t size, float range)
+{
+    float *x = malloc((size_t)(n * size) * sizeof(float));
+    for (int64_t i = 0; i < n * size; i++)
+        x[i] = (hand_uniform(net) * 2 - 1) * range;
+    return x;
+}
+
+/* Every tensor and the logits of every image. */
+static void compare(struct hand_net *net, const struct mqb_program *program, const struct mqb_contract *contract, struct mqb_pool *pool,
+                    int n, const float *x)
+{
+    const struct mqb_graph *graph = net->graph;
+    int num = mqb_program_num_tensors(program);
+    int64_t classes = mqb_value_size(&graph->values[graph->output]), x_size = mqb_value_size(&graph->values[graph->input]);
+    uint8_t **taps = calloc((size_t)num, sizeof(*taps));
+    float *logits = malloc((size_t)(n * classes) * sizeof(float));
+    for (int i = 0; i < num; i++)
+        taps[i] = malloc((size_t)(n * mqb_program_tensor(program, i)->size));
+    HAND_OK(mqb_program_run(program, pool, x, n, logits, taps, &net->error));
+    for (int image = 0; image < n; image++) {
+        struct naive_run run;
+        naive_execute(&run, net, contract, x + image * x_size);
+        for (int i = 0; i < num; i++) {
+            const struct mqb_program_tensor *t = mqb_program_tensor(program, i);
+            const struct naive_tensor *want = &run.tensors[t->value];
+            assert_true(want->alive);
+            assert_int_equal(t->size, want->c * want->h * want->w);
+            assert_float_equal(t->scale, want->scale, 0);
+            assert_int_equal(t->zero_point, want->z);
+            for (int64_t c = 0; c < want->c; c++)
+                for (int64_t h = 0; h < want->h; h++)
+                    for (int64_t w = 0; w < want->w; w++) {
+                        int32_t code = taps[i][image * t->size + (h * want->w + w) * want->c + c] - (t->is_signed ? 128 : 0);
+                        if (code != naive_at(want, c, h, w))
+                            fail_msg("contract %s, tensor %s, image %d, (%d %d %d): %d, expected %d", contract->profile, t->name, image, (int)c,
+                                     (int)h, (int)w, (int)code, (int)naive_at(want, c, h, w));
+                    }
+        }
+        const struct naive_tensor *out = &run.tensors[graph->output];
+        for (int64_t k = 0; k < classes; k++) {
+            float want = run.logits[k];
+            if (out->alive) { /* the network ends in codes */
+                int64_t pixels = out->h * out->w, c = k % out->c, i = k / out->c;
+                want = out->scale * (float)(out->codes[c * pixels + i] - out->z);
+            }
+            assert_true(logits[image * classes + k] == want);
+        }
+        naive_free(&run);
+    }
+    for (int i = 0; i < num; i++)
+        free(taps[i]);
+    free(taps);
+    free(logits);
+}
+
+/* ---- one convolution ---- */
+
+struct conv_case {
+    int32_t c, h, w, k, r, s, stride, dilation, group;
+    int64_t pads[4];
+    const char *activation; /* NULL, "Relu", "Clip" */
+    bool x_signed, w_signed, per_channel, w_asymmetric, bias;
+    int32_t x_bits, w_bits;
+};
+
+static const struct conv_case conv_cases[] = {
+    {3, 9, 7, 5, 3, 3, 1, 1, 1, {1, 1, 1, 1}, NULL, false, true, false, false, true, 8, 8},
+    {3, 9, 7, 5, 3, 3, 2, 1, 1, {0, 1, 2, 0}, "Relu", false, true, true, true, true, 8, 8},
+    {4, 8, 8, 17, 3, 2, 2, 1, 1, {2, 0, 1, 1}, "Clip", false, false, false, true, true, 8, 8},
+    {6, 7, 5, 6, 3, 3, 1, 1, 6, {1, 2, 0, 1}, "Relu", false, false, false, true, true, 8, 8},
+    {6, 7, 5, 6, 3, 3, 2, 1, 6, {1, 1, 1, 1}, "Clip", true, true, true, false, true, 8, 8},
+    {4, 6, 6, 12, 3, 3, 1, 1, 4, {0, 0, 1, 1}, NULL, true, false, true, true, false, 8, 8},
+    {8, 5, 6, 12, 3, 1, 1, 2, 4, {2, 0, 2, 0}, "Relu", true, true, true, true, true, 8, 8},
+    {8, 5, 5, 4, 1, 1, 1, 1, 2, {0, 0, 0, 0}, NULL, false, false, true, true, true, 4, 4},
+    {2, 13, 11, 3, 7, 5, 3, 1, 1, {3, 2, 3, 2}, "Relu", false, true, false, false, true, 2, 2},
+    {19, 4, 4, 33, 1, 1, 1, 1, 1, {0, 0, 0, 0}, "Clip", true, false, false, true, true, 8, 8},
+    {1, 1, 1, 1, 1, 1, 1, 1, 1, {0, 0, 0, 0}, NULL, false, true, false, false, true, 8, 8},
+    {16, 6, 5, 16, 3, 3, 1, 1, 16, {1, 1, 1, 1}, "Relu", false, true, true, false, true, 4, 8},
+};
+
+static void build_conv(struct hand_net *net, const struct conv_case *c, bool pot, bool last)
+{
+    mqb_value_id x = hand_input(net, c->c, c->h, c->w);
+    int32_t x_low = c->x_signed ? -(1 << (c->x_bits - 1)) : 0, x_high = x_low + (1 << c->x_bits) - 1;
+    hand_point(net, x, step(pot, 0.023f), hand_int(net, x_low, x_high), x_low, x_high);
+    int32_t w_low = c->w_signed ? -(1 << (c->w_bits - 1)) : 0, w_high = w_low + (1 << c->w_bits) - 1;
+    struct hand_weight weight = {c->per_channel, c->w_asymmetric, pot, w_low, w_high, step(pot, 0.01f)};
+    int64_t dims[4] = {c->k, c->c / c->group, c->r, c->s};
+    mqb_value_id inputs[3] = {x, hand_weight(net, "w", 4, dims, &weight), MQB_NONE};
+    if (c->bias) {
+        int64_t size = c->k;
+        inputs[2] = hand_param(net, "b", 1, &size, NULL);
+        for (int64_t i = 0; i < size; i++)
+            net->graph->values[inputs[2]].data[i] = hand_uniform(net) - 0.5f;
+    }
+    mqb_node_id node = hand_node(net, "Conv", "conv", c->bias ? 3 : 2, inputs);
+    int64_t strides[2] = {c->stride, c->stride}, dilations[2] = {c->dilation, c->dilation};
+    hand_list(net, node, "strides", 2, strides);
+    hand_list(net, node, "dilations", 2, dilations);
+    hand_list(net, node, "pads", 4, c->pads);
+    hand_attr_int(net, node, "group", c->group);
+    hand_infer(net);
+    mqb_value_id y = hand_out(net, node);
+    if (c->activation && !last) {
+        mqb_node_id act = hand_node(net, c->activation, "act", 1, &y);
+        if (strcmp(c->activation, "Clip") == 0) {
+            hand_attr_real(net, act, "min", 0);
+            hand_attr_real(net, act, "max", 1.0);
+        }
+        hand_infer(net);
+        y = hand_out(net, act);
+    }
+    if (!last)
+        hand_point(net, y, step(pot, 0.031f), c->activation ? hand_int(net, 0, 60) : hand_int(net, 90, 160), 0, 255);
+}
+
+static void test_program_conv_equals_naive_under_every_contract(void **state)
+{
+    (void)state;
+    for (int index = 0; index < NUM_CONTRACTS; index++)
+        for (size_t i = 0; i < sizeof(conv_cases) / sizeof(conv_cases[0]); i++)
+            for (int last = 0; last < 2; last++) {
+                bool pot;
+                struct mqb_backend_rules rules = contract_at(index, &pot);
+                struct hand_net make, *net = &make;
+                hand_create(net, 100 * (uint64_t)index + i);
+                build_conv(net, &conv_cases[i], pot, last);
+                float *x = random_images(net, 3, mqb_value_size(&net->graph->values[net->graph->input]), 3.0f);
+                for (int p = 0; p < 2; p++) {
+                    struct mqb_program *program;
+                    HAND_OK(mqb_program_create(&net->deploy, &rules, providers[p], &program, &net->error));
+                    compare(net, program, &rules.contract, NULL, 3, x);
+                    mqb_program_destroy(program);
+                }
+                free(x);
+                hand_destroy(net);
+            }
+}
+
+/* ---- a network with every operator ---- */
+
+static mqb_value_id add_conv(struct hand_net *net, const char *name, mqb_value_id x, int64_t k, int64_t r, int64_t stride, int64_t group,
+                             const int64_t pads[4], bool pot)
+{
+    char text[64];
+    struct hand_weight weight = {.per_channel = hand_int(net, 0, 1), .asymmetric = true, .pot = pot, .qmin = 0, .qmax = 255, .scale = step(pot, 0.004f)};
+    int64_t dims[4] = {k, net->graph->values[x].dims[1] / group, r, r};
+    snprintf(text, sizeof(text), "%s.w", name);
+    mqb_value_id inputs[3] = {x, hand_weight(net, text, 4, dims, &weight), MQB_NONE};
+    snprintf(text, sizeof(text), "%s.b", name);
+    inputs[2] = hand_param(net, text, 1, &k, NULL);
+    for (int64_t i = 0; i < k; i++)
+        net->graph->values[inputs[2]].data[i] = hand_uniform(net) - 0.5f;
+    mqb_node_id node = hand_node(net, "Conv", name, 3, inputs);
+    int64_t strides[2] = {stride, stride};
+    hand_list(net, node, "strides", 2, strides);
+    hand_list(net, node, "pads", 4, pads);
+    hand_attr_int(net, node, "group", group);
+    hand_infer(net);
+    return hand_out(net, node);
+}
+
+static mqb_value_id add_pool(struct hand_net *net, const char *op, const char *name, mqb_value_id x, int64_t r, int64_t stride,
+                             const int64_t pads[4], int include)
+{
+    mqb_node_id node = hand_node(net, op, name, 1, &x);
+    int64_t kernel[2] = {r, r}, strides[2] = {stride, stride};
+    hand_list(net, node, "kernel_shape", 2, kernel);
+    hand_list(net, node, "strides", 2, strides);
+    hand_list(net, node, "pads", 4, pads);
+    hand_attr_int(net, node, "ceil_mode", 1);
+    hand_attr_int(net, node, "count_include_pad", include);
+    hand_infer(net);
+    return hand_out(net, node);
+}
+
+static mqb_value_id add_binary(struct hand_net *net, const char *op, const char *name, mqb_value_id a, mqb_value_id b)
+{
+    mqb_value_id inputs[2] = {a, b};
+    mqb_node_id node = hand_node(net, op, name, 2, inputs);
+    hand_infer(net);
+    return hand_out(net, node);
+}
+
+static void quantize(struct hand_net *net, mqb_value_id value, float scale, int32_t z, bool is_signed, bool pot)
+{
+    hand_point(net, value, step(pot, scale * (0.8f + 0.4f * hand_uniform(net))), is_signed ? z - 128 : z, is_signed ? -128 : 0, is_signed ? 127 : 255);
+}
+
+static void build_everything(struct hand_net *net, bool pot)
+{
+    static const int64_t uneven[4] = {1, 0, 2, 1}, even[4] = {1, 1, 1, 1}, none[4] = {0, 0, 0, 0};
+    mqb_value_id x = hand_input(net, 5, 10, 9);
+    quantize(net, x, 0.02f, 117, true, pot);
+    mqb_value_id a = hand_unary(net, "Relu", "relu1", add_conv(net, "conv1", x, 8, 3, 1, 1, uneven, pot));
+    hand_infer(net);
+    quantize(net, a, 0.02f, 9, false, pot);
+
+    /* A block with a shortcut that is cut and padded. */
+    mqb_value_id b = add_conv(net, "dw", a, 8, 3, 2, 8, even, pot);
+    mqb_node_id clip = hand_node(net, "Clip", "relu6", 1, &b);
+    hand_attr_real(net, clip, "min", 0);
+    hand_attr_real(net, clip, "max", 6);
+    hand_infer(net);
+    b = hand_out(net, clip);
+    quantize(net, b, 0.03f, 3, false, pot);
+    b = add_conv(net, "conv2", b, 12, 1, 1, 2, none, pot);
+    quantize(net, b, 0.04f, 130, true, pot);
+    mqb_node_id slice = hand_node(net, "Slice", "cut", 1, &a);
+    int64_t starts[4] = {0, 0, 0, 0}, ends[4] = {INT32_MAX, 8, INT32_MAX, INT32_MAX}, steps[4] = {1, 1, 2, 2};
+    hand_list(net, slice, "starts", 4, starts);
+    hand_list(net, slice, "ends", 4, ends);
+    hand_list(net, slice, "steps", 4, steps);
+    hand_infer(net);
+    mqb_value_id s = hand_out(net, slice);
+    mqb_node_id pad = hand_node(net, "Pad", "widen", 1, &s);
+    int64_t begin[4] = {0, 1, 0, 0}, end[4] = {0, 3, 0, 0};
+    hand_list(net, pad, "pads_begin", 4, begin);
+    hand_list(net, pad, "pads_end", 4, end);
+    hand_infer(net);
+    mqb_value_id sum = hand_unary(net, "Relu", "relu2", add_binary(net, "Add", "add", b, hand_out(net, pad)));
+    hand_infer(net);
+    quantize(net, sum, 0.05f, 20, false, pot);
+
+    /* Branches of different scales, joined and mixed. */
+    mqb_value_id p = add_pool(net, "MaxPool", "max", sum, 3, 2, even, 0);
+    mqb_value_id q = add_pool(net, "AveragePool", "mean", sum, 3, 2, even, 1);
+    mqb_value_id r = add_pool(net, "AveragePool", "mean_own", sum, 3, 2, even, 0);
+    quantize(net, r, 0.06f, 40, true, pot);
+    mqb_value_id parts[3] = {p, r, q};
+    mqb_node_id join = hand_node(net, "Concat", "join", 3, parts);
+    hand_attr_int(net, join, "axis", 1);
+    hand_infer(net);
+    mqb_value_id j = hand_out(net, join);
+    quantize(net, j, 0.06f, 60, false, pot);
+    mqb_node_id shuffle = hand_node(net, "ChannelShuffle", "shuffle", 1, &j);
+    hand_attr_int(net, shuffle, "group", 3);
+    hand_infer(net);
+    j = hand_unary(net, "HardSwish", "swish", hand_out(net, shuffle));
+    hand_infer(net);
+    quantize(net, j, 0.05f, 15, false, pot);
+
+    /* Squeeze and excitation. */
+    mqb_value_id g = hand_unary(net, "GlobalAveragePool", "squeeze", j);
+    hand_infer(net);
+    g = add_conv(net, "se", g, 36, 1, 1, 1, none, pot);
+    quantize(net, g, 0.05f, 120, false, pot);
+    g = hand_unary(net, "HardSigmoid", "gate", g);
+    hand_infer(net);
+    quantize(net, g, 0.0039f, 0, false, pot);
+    mqb_value_id m = add_binary(net, "Mul", "excite", j, g);
+    quantize(net, m, 0.04f, 11, false, pot);
+    m = hand_unary(net, "Sigmoid", "sigmoid", m);
+    hand_infer(net);
+    quantize(net, m, 0.0041f, 0, false, pot);
+    m = hand_unary(net, "Relu", "relu3", m);
+    hand_infer(net);
+
+    mqb_value_id f = hand_unary(net, "Flatten", "flatten", m);
+    hand_infer(net);
+    struct hand_weight weight = {.per_channel = true, .pot = pot, .qmin = -127, .qmax = 127, .scale = step(pot, 0.004f)};
+    int64_t dims[2] = {7, net->graph->values[f].dims[1]}, size = 7;
+    mqb_value_id inputs[3] = {f, hand_weight(net, "fc.w", 2, dims, &weight), hand_param(net, "fc.b", 1, &size, NULL)};
+    for (int64_t i = 0; i < size; i++)
+        net->graph->values[inputs[2]].data[i] = hand_uniform(net);
+    hand_node(net, "Gemm", "fc", 3, inputs);
+    hand_infer(net);
+}
+
+static void test_program_whole_network_equals_naive_under_every_contract(void **state)
+{
+    (void)state;
+    for (int index = 0; index < NUM_CONTRACTS; index++) {
+        bool pot;
+        struct mqb_backend_rules rules = contract_at(index, &pot);
+        char profile[16];
+        snprintf(profile, sizeof(profile), "%d", index);
+        rules.contract.profile = profile;
+        struct hand_net make, *net = &make;
+        hand_create(net, 1000 + (uint64_t)index);
+        build_everything(net, pot);
+        float *x = random_images(net, 3, mqb_value_size(&net->graph->values[net->graph->input]), 2.0f);
+        for (int p = 0; p < 2; p++) {
+            struct mqb_program *program;
+            HAND_OK(mqb_program_create(&net->deploy, &rules, providers[p], &program, &net->error));
+            compare(net, program, &rules.contract, NULL, 3, x);
+            mqb_program_destroy(program);
+        }
+        free(x);
+        hand_destroy(net);
+    }
+}
+
+static void test_program_threads_and_batch_do_not_matter(void **state)
+{
+    (void)state;
+    enum { N = 21 };
+    bool pot;
+    struct mqb_backend_rules rules = contract_at(0, &pot);
+    struct hand_net make, *net = &make;
+    hand_create(net, 5);
+    build_everything(net, pot);
+    int64_t size = mqb_value_size(&net->graph->values[net->graph->input]);
+    float *x = random_images(net, N, size, 2.0f), want[N * 7], got[N * 7];
+    for (int p = 0; p < 2; p++) {
+        struct mqb_program *program;
+        HAND_OK(mqb_program_create(&net->deploy, &rules, providers[p], &program, &net->error));
+        for (int i = 0; i < N; i++)
+            HAND_OK(mqb_program_run(program, NULL, x + i * size, 1, want + i * 7, NULL, &net->error));
+        for (int threads = 1; threads <= 5; threads += 2) {
+            struct mqb_pool *pool;
+            HAND_OK(mqb_pool_create(threads, &pool, &net->error));
+            for (int n = 1; n <= N; n += 5) {
+                memset(got, 0, sizeof(got));
+                HAND_OK(mqb_program_run(program, pool, x, n, got, NULL, &net->error));
+                assert_memory_equal(got, want, (size_t)n * 7 * sizeof(float));
+            }
+            compare(net, program, &rules.contract, pool, 9, x);
+            mqb_pool_destroy(pool);
+        }
+        HAND_OK(mqb_program_run(program, NULL, x, 0, got, NULL, &net->error));
+        assert_int_equal(mqb_program_run(program, NULL, x, -1, got, NULL, &net->error), MQB_ERR_ARGUMENT);
+        mqb_program_destroy(program);
+    }
+    free(x);
+    hand_destroy(net);
+}
+
+static void test_program_ends_in_codes_dequantizes_them(void **state)
+{
+    (void)state;
+    bool pot;
+    struct mqb_backend_rules rules = contract_at(0, &pot);
+    struct hand_net make, *net = &make;
+    hand_create(net, 8);
+    static const int64_t none[4] = {0, 0, 0, 0};
+    mqb_value_id x = hand_input(net, 4, 5, 5);
+    quantize(net, x, 0.02f, 100, false, false);
+    mqb_value_id y = add_conv(net, "conv", x, 6, 1, 1, 1, none, false);
+    quantize(net, y, 0.05f, 128, false, false);
+    y = hand_unary(net, "GlobalAveragePool", "mean", y);
+    hand_infer(net);
+    hand_unary(net, "Flatten", "flatten", y);
+    hand_infer(net);
+    float *images = random_images(net, 2, 100, 2.0f);
+    struct mqb_program *program;
+    HAND_OK(mqb_program_create(&net->deploy, &rules, NULL, &program, &net->error));
+    compare(net, program, &rules.contract, NULL, 2, images);
+    mqb_program_destroy(program);
+    free(images);
+    hand_destroy(net);
+}
+
+/* A classifier that is a 1x1 convolution, flattened: the order of the logits is that of the float network. */
+static void test_program_flatten_after_last_conv_keeps_logits(void **state)
+{
+    (void)state;
+    bool pot;
+    struct mqb_backend_rules rules = contract_at(0, &pot);
+    struct hand_net make, *net = &make;
+    hand_create(net, 9);
+    static const int64_t none[4] = {0, 0, 0, 0};
+    mqb_value_id x = hand_input(net, 4, 1, 1);
+    quantize(net, x, 0.02f, 100, false, false);
+    mqb_value_id y = add_conv(net, "conv", x, 6, 1, 1, 1, none, false);
+    hand_unary(net, "Flatten", "flatten", y);
+    hand_infer(net);
+    float *images = random_images(net, 2, 4, 2.0f);
+    struct mqb_program *program;
+    HAND_OK(mqb_program_create(&net->deploy, &rules, &naive_integers, &program, &net->error));
+    assert_int_equal(mqb_program_num_tensors(program), 1);
+    compare(net, program, &rules.contract, NULL, 2, images);
+    mqb_program_destroy(program);
+    free(images);
+    hand_destroy(net);
+}
+
+/* ---- fake quantization and integers agree exactly where float arithmetic is exact ---- */
+
+static double fake(double v, float s, int32_t z, int32_t *code)
+{
+    double q = rint((double)((float)v * (1.0f / s))) + z;
+    *code = (int32_t)(q < 0 ? 0 : q > 255 ? 255 : q);
+    return (double)s * (*code - z);
+}
+
+static void test_program_powers_of_two_equal_fake_quantization(void **state)
+{
+    (void)state;
+    enum { C = 4, H = 6, W = 5, K = 8 };
+    static const int64_t even[4] = {1, 1, 1, 1};
+    for (int index = 0; index < 3; index++) {
+        static const int forms[3] = {MQB_MULTIPLIER_F32, MQB_MULTIPLIER_F64, MQB_MULTIPLIER_POT};
+        struct mqb_backend_rules rules = hand_rules(forms[index], MQB_ROUND_RNE);
+        rules.contract.add_rule = MQB_ADD_RESCALE_SUM;
+        struct hand_net make, *net = &make;
+        hand_create(net, 77 + (uint64_t)index);
+        mqb_value_id x = hand_input(net, C, H, W);
+        hand_point(net, x, ldexpf(1, -5), 101, 0, 255);
+        mqb_value_id u = add_conv(net, "conv1", x, K, 3, 1, 1, even, true);
+        mqb_value_id a = hand_unary(net, "Relu", "relu1", u);
+        hand_infer(net);
+        hand_point(net, a, ldexpf(1, -4), 17, 0, 255);
+        mqb_value_id b = add_conv(net, "conv2", a, K, 3, 1, 1, even, true);
+        hand_point(net, b, ldexpf(1, -2), 128, 0, 255);
+        mqb_value_id y = add_binary(net, "Add", "add", a, b);
+        hand_point(net, y, ldexpf(1, -2), 90, 0, 255);
+        for (int i = 0; i < net->deploy.num_frozen; i++) /* biases onto their grid */
+            if (net->frozen[i].codes) {
+                bool first = strcmp(net->frozen[i].name, "conv1.w") == 0;
+                float *bias = net->graph->values[mqb_graph_find_value(net->graph, first ? "conv1.b" : "conv2.b")].data;
+                for (int k = 0; k < K; k++) {
+                    float grid = ldexpf(1, first ? -5 : -4) * net->frozen[i].scale[net->frozen[i].num_channels > 1 ? k : 0];
+                    bias[k] = rintf(bias[k] / grid) * grid;
+                }
+            }
+        struct mqb_program *program;
+        HAND_OK(mqb_program_create(&net->deploy, &rules, NULL, &program, &net->error));
+        assert_int_equal(mqb_program_num_tensors(program), 4);
+        float *image = random_images(net, 1, C * H * W, 3.0f), logits[K * H * W];
+        uint8_t codes[4][K * H * W], *taps[4] = {codes[0], codes[1], codes[2], codes[3]};
+        HAND_OK(mqb_program_run(program, NULL, image, 1, logits, taps, &net->error));
+
+        /* The fake-quantized network, NHWC, in double. */
+        double in[H][W][C], mid[H][W][K];
+        int32_t code;
+        for (int i = 0; i < C * H * W; i++) {
+            (&in[0][0][0])[i] = fake(image[i], ldexpf(1, -5), 101, &code);
+            assert_int_equal(codes[0][i], code);
+        }
+        const float *w1 = net->graph->values[mqb_graph_find_value(net->graph, "conv1.w")].data;
+        const float *b1 = net->graph->values[mqb_graph_find_value(net->graph, "conv1.b")].data;
+        const float *w2 = net->graph->values[mqb_graph_find_value(net->graph, "conv2.w")].data;
+        const float *b2 = net->graph->values[mqb_graph_find_value(net->graph, "conv2.b")].data;
+        for (int layer = 0; layer < 2; layer++)
+            for (int h = 0; h < H; h++)
+                for (int w = 0; w < W; w++)
+                    for (int k = 0; k < K; k++) {
+                        double sum = layer ? b2[k] : b1[k];
+                        int channels = layer ? K : C;
+                        for (int c = 0; c < channels; c++)
+                            for (int r = 0; r < 3; r++)
+                                for (int s = 0; s < 3; s++) {
+                                    int ih = h + r - 1, iw = w + s - 1;
+                                    if (ih < 0 || iw < 0 || ih >= H || iw >= W)
+                                        continue;
+                                    double v = layer ? mid[ih][iw][c] : in[ih][iw][c];
+                                    sum += v * (layer ? w2 : w1)[((k * channels + c) * 3 + r) * 3 + s];
+                                }
+                        int at = (h * W + w) * K + k;
+                        if (!layer) {
+                            mid[h][w][k] = fake(sum > 0 ? sum : 0, ldexpf(1, -4), 17, &code);
+                            assert_int_equal(codes[1][at], code);
+                        } else {
+                            double second = fake(sum, ldexpf(1, -2), 128, &code);
+                            assert_int_equal(codes[2][at], code);
+                            double total = fake(mid[h][w][k] + second, ldexpf(1, -2), 90, &code);
+                            assert_int_equal(codes[3][at], code);
+                            assert_true(logits[at] == (float)total);
+                        }
+                    }
+        mqb_program_destroy(program);
+        free(image);
+        hand_destroy(net);
+    }
+}
+
+/* ---- refusals ---- */
+
+static void refused(struct hand_net *net, const struct mqb_backend_rules *rules, mqb_status status, const char *const *words)
+{
+    struct mqb_program *program = NULL;
+    net->error.text[0] = 0;
+    assert_int_equal(mqb_program_create(&net->deploy, rules, NULL, &program, &net->error), status);
+    assert_null(program);
+    for (; *words; words++)
+        if (!strstr(net->error.text, *words))
+            fail_msg("'%s' does not say '%s'", net->error.text, *words);
+}
+#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void build_small(struct hand_net *net)
+{
+    static const int64_t none[4] = {0, 0, 0, 0};
+    hand_create(net, 3);
+    mqb_value_id x = hand_input(net, 3, 4, 4);
+    hand_point(net, x, 0.02f, 128, 0, 255);
+    mqb_value_id y = add_conv(net, "conv1", x, 4, 3, 1, 1, none, false);
+    hand_point(net, y, 0.05f, 128, 0, 255);
+    add_conv(net, "conv2", y, 4, 1, 1, 1, none, false);
+}
+
+static struct mqb_frozen *frozen_named(struct hand_net *net, const char *name)
+{
+    for (int i = 0; i < net->deploy.num_frozen; i++)
+        if (strcmp(net->frozen[i].name, name) == 0)
+            return &net->frozen[i];
+    fail_msg("no %s", name);
+    return NULL;
+}
+
+static void test_program_create_refuses_what_has_no_integers(void **state)
+{
+    (void)state;
+    struct hand_net make, *net = &make;
+    struct mqb_backend_rules rules = hand_rules(MQB_MULTIPLIER_F32, MQB_ROUND_RNE), other;
+
+    build_small(net);
+    other = rules;
+    other.deployable = 0;
+    other.reason = "academic settings have no hardware";
+    refused(net, &other, MQB_ERR_UNSUPPORTED, WORDS("academic settings have no hardware"));
+    other = rules;
+    other.scope = MQB_SCOPE_CONV_AND_LINEAR;
+    refused(net, &other, MQB_ERR_UNSUPPORTED, WORDS("float"));
+    other = rules;
+    other.contract.accumulator = MQB_ACCUMULATOR_I16_PAIRS;
+    refused(net, &other, MQB_ERR_UNSUPPORTED, WORDS("16 bits"));
+    other = rules;
+    other.contract.multiplier = MQB_MULTIPLIER_POT;
+    refused(net, &other, MQB_ERR_NUMERIC, WORDS("conv1", "power of two"));
+
+    struct mqb_frozen *f = &net->frozen[2]; /* conv1's output */
+    mqb_value_id value = f->value;
+    f->value = MQB_NONE;
+    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("conv1", "Conv", "quantization point"));
+    f->value = value;
+    f->scale[0] = NAN;
+    refused(net, &rules, MQB_ERR_NUMERIC, WORDS("conv1", "nan"));
+    f->scale[0] = -1;
+    refused(net, &rules, MQB_ERR_NUMERIC, WORDS("conv1", "-1"));
+    f->scale[0] = 0.05f;
+    f->zero_point[0] = 300;
+    refused(net, &rules, MQB_ERR_NUMERIC, WORDS("conv1", "300"));
+    f->zero_point[0] = 3;
+    f->qmax = 1000;
+    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("conv1", "1000"));
+    f->qmax = 255;
+
+    f = frozen_named(net, "conv1.w");
+    value = f->value;
+    f->value = MQB_NONE;
+    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("conv1", "weight 'conv1.w'"));
+    f->value = value;
+    f->codes[3] = 256;
+    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("conv1.w", "256"));
+    f->codes[3] = 1;
+    f->scale[0] = INFINITY;
+    refused(net, &rules, MQB_ERR_NUMERIC, WORDS("conv1.w", "inf"));
+    f->scale[0] = 0.01f;
+
+    f = frozen_named(net, "input");
+    value = f->value;
+    f->value = MQB_NONE;
+    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("input", "quantization point"));
+    f->value = value;
+
+    net->graph->values[mqb_graph_find_value(net->graph, "conv1.b")].data[1] = 1e12f;
+    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("conv1", "bias", "32 bits"));
+    net->graph->values[mqb_graph_find_value(net->graph, "conv1.b")].data[1] = 401500.0f; /* fits, but not with the sum on top */
+    net->frozen[0].scale[0] = 0.0187f;
+    frozen_named(net, "conv1.w")->scale[0] = 0.01f;
+    if (frozen_named(net, "conv1.w")->num_channels > 1)
+        frozen_named(net, "conv1.w")->scale[1] = 0.01f;
+    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("conv1", "overflow", "27 products"));
+    hand_destroy(net);
+}
+
+static void test_program_create_refuses_operator_by_name(void **state)
+{
+    (void)state;
+    struct hand_net make, *net = &make;
+    struct mqb_backend_rules rules = hand_rules(MQB_MULTIPLIER_F32, MQB_ROUND_RNE);
+    hand_create(net, 4);
+    mqb_value_id x = hand_input(net, 3, 4, 4);
+    hand_point(net, x, 0.02f, 128, 0, 255);
+    int64_t size = 3;
+    static const float ones[3] = {1, 1, 1};
+    mqb_value_id inputs[5] = {x, hand_param(net, "gamma", 1, &size, ones), hand_param(net, "beta", 1, &size, ones),
+                              hand_param(net, "mean", 1, &size, ones), hand_param(net, "var", 1, &size, ones)};
+    hand_node(net, "BatchNormalization", "bn7", 5, inputs);
+    hand_infer(net);
+    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("bn7", "BatchNormalization", "no integer form"));
+    hand_destroy(net);
+
+    build_small(net); /* a sum without a point */
+    mqb_value_id last = net->graph->output;
+    hand_point(net, last, 0.05f, 100, 0, 255);
+    add_binary(net, "Add", "sum", last, last);
+    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("sum", "Add", "no quantization point"));
+    hand_destroy(net);
+}
+
+/* 25088 inputs of a large linear layer fit at 8 bits, 40000 with extreme codes do not. */
+static void test_program_create_proves_accumulators(void **state)
+{
+    (void)state;
+    struct mqb_backend_rules rules = hand_rules(MQB_MULTIPLIER_F32, MQB_ROUND_RNE);
+    for (int wide = 0; wide < 2; wide++) {
+        struct hand_net make, *net = &make;
+        hand_create(net, 4);
+        int64_t features = wide ? 40000 : 25088;
+        mqb_value_id x = hand_input(net, features, 0, 0);
+        hand_point(net, x, 0.02f, 0, 0, 255);
+        struct hand_weight weight = {.qmin = 0, .qmax = 255, .scale = 0.01f};
+        int64_t dims[2] = {1, features};
+        mqb_value_id inputs[2] = {x, hand_weight(net, "w", 2, dims, &weight)};
+        struct mqb_frozen *f = frozen_named(net, "w");
+        f->zero_point[0] = 0;
+        for (int64_t i = 0; i < features; i++)
+            f->codes[i] = 255;
+        hand_node(net, "Gemm", "fc", 2, inputs);
+        hand_infer(net);
+        if (wide) {
+            refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("fc", "Gemm", "40000", "255 * 255", "overflow"));
+        } else {
+            for (int p = 0; p < 2; p++) {
+                struct mqb_program *program;
+                HAND_OK(mqb_program_create(&net->deploy, &rules, providers[p], &program, &net->error));
+                float *image = malloc((size_t)features * sizeof(float)), logit;
+                for (int64_t i = 0; i < features; i++)
+                    image[i] = 100.0f;
+                HAND_OK(mqb_program_run(program, NULL, image, 1, &logit, NULL, &net->error));
+                assert_true(logit == (float)(25088 * 255 * 255) * (0.02f * f->scale[0]));
+                free(image);
+                mqb_program_destroy(program);
+            }
+        }
+        hand_destroy(net);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_program_conv_equals_naive_under_every_contract),
+        cmocka_unit_test(test_program_whole_network_equals_naive_under_every_contract),
+        cmocka_unit_test(test_program_threads_and_batch_do_not_matter),
+        cmocka_unit_test(test_program_ends_in_codes_dequantizes_them),
+        cmocka_unit_test(test_program_flatten_after_last_conv_keeps_logits),
+        cmocka_unit_test(test_program_powers_of_two_equal_fake_quantization),
+        cmocka_unit_test(test_program_create_refuses_what_has_no_integers),
+        cmocka_unit_test(test_program_create_refuses_operator_by_name),
+        cmocka_unit_test(test_program_create_proves_accumulators),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
