@@ -2,8 +2,6 @@
  * depthwise_run.h - one direction of a depthwise convolution, row by row: no table of pointers, the taps of a row are enough.
  */
 
-enum { DEPTHWISE_ROWS_SIZE = 4096 * 1024 };
-
 /* The taps that pixel `x` of row `y` meets; of those over the edge only the ones that must read the pad value.
  * True if all have the same step. */
 static int depthwise_taps(const struct native_pass *pass, const struct native_class *class, const uint8_t *image,
@@ -33,16 +31,7 @@ static int depthwise_taps(const struct native_pass *pass, const struct native_cl
     return same_steps;
 }
 
-/* Channels worked on at a time: as many as keep the input rows of an output row in the fastest cache. */
-static int32_t depthwise_block(const struct native_pass *pass, const struct native_class *class)
-{
-    const int64_t rows = class->num_taps == 0 ? 1 : (int64_t)class->max_h - class->min_h + 1;
-    const int64_t bytes = rows * pass->in_w * pass->in_size, room = DEPTHWISE_ROWS_SIZE / bytes / (2 * VEC_LANES) * (2 * VEC_LANES);
-
-    return room < 2 * VEC_LANES ? 2 * VEC_LANES : (int32_t)(room < pass->out_c ? room : pass->out_c);
-}
-
-/* An image of a class, channels [c, c + tile->width). */
+/* An image of a class. */
 static void depthwise_image(const struct native_pass *pass, const struct native_class *class, const uint8_t *in,
                             const uint8_t *packed, uint8_t *out, const uint8_t *pad_row, struct depthwise_tile *tile,
                             const uint8_t **rows, ptrdiff_t *steps, const void **weights)
@@ -85,6 +74,8 @@ static void depthwise_run(const struct native_pass *pass, int32_t n, const void 
     struct depthwise_tile tile = { .rows = rows,
                                    .steps = steps,
                                    .weights = weights,
+                                   .bias = bias,
+                                   .width = pass->out_c,
                                    .out_step = (ptrdiff_t)pass->out_c * 4 * pass->out_step_w,
                                    .accumulate = accumulate };
 
@@ -92,17 +83,10 @@ static void depthwise_run(const struct native_pass *pass, int32_t n, const void 
         const struct native_class *class = &pass->classes[i % pass->num_classes];
         const uint8_t *image_in = (const uint8_t *)in + (size_t)(i / pass->num_classes) * in_size;
         uint8_t *image_out = (uint8_t *)out + (size_t)(i / pass->num_classes) * out_size;
-        const int32_t block = depthwise_block(pass, class);
 
-        if (class->num_taps == 0 && accumulate != 0) {
-            continue;
-        }
-        for (int32_t c = 0; c < pass->out_c; c += block) {
-            tile.width = native_min(block, pass->out_c - c);
-            tile.bias = bias == NULL ? NULL : bias + c;
-            depthwise_image(pass, class, image_in + (size_t)c * (size_t)pass->in_size,
-                            (const uint8_t *)packed + class->weight_offset + (size_t)c * (size_t)pass->unit_size,
-                            image_out + (size_t)c * 4, pad_row, &tile, rows, steps, weights);
+        if (class->num_taps > 0 || accumulate == 0) {
+            depthwise_image(pass, class, image_in, (const uint8_t *)packed + class->weight_offset, image_out, pad_row, &tile, rows,
+                            steps, weights);
         }
     }
 }

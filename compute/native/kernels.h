@@ -3,9 +3,6 @@
  */
 #include "native.h"
 
-#define KERNEL_INLINE static inline __attribute__((always_inline))
-#define KERNEL_UNROLL _Pragma("GCC unroll 32")
-
 /* Number `index` of `parts` almost equal pieces of `count`: where it begins. */
 static inline int32_t piece_begin(int32_t count, int32_t parts, int32_t index)
 {

@@ -7,9 +7,9 @@
 
 enum {
     FUSED_CHANNELS = 8,          /* up to here a kernel row of a padded copy is one run */
-    FUSED_CHANNELS_INTEGER = 32,
-    BAND_PIXELS = 384,
-    BAND_POINTERS = 8192,
+    FUSED_CHANNELS_INTEGER = 32, /* bytes are cheap to copy */
+    BAND_PIXELS = 384, /* output pixels for which a block of weights stays in the cache */
+    BAND_POINTERS = 8192, /* of the table of pointers to what each tap of each pixel of a band reads */
     WGRAD_BAND_SIZE = 192 * 1024, /* bytes of x and dy that the weight gradient works on at a time */
     WGRAD_BAND_PIXELS = 256,      /* but at least so many: the sums may have to come from far away for each band */
     WGRAD_BAND_ROWS = 1024,
@@ -62,7 +62,8 @@ static mqb_status shape_check(const struct mqb_host *host, const struct mqb_conv
                           s->r, s->s, s->h, s->w, s->p, s->q);
     }
     size_t size = 0;
-    if (tensor_size(&size, max_images, s->h, s->w, s->c) || tensor_size(&size, max_images, s->p, s->q, s->k) ||
+    if ((int64_t)max_images * s->h > INT32_MAX || (int64_t)max_images * s->p > INT32_MAX ||
+        (int64_t)s->stride_h * s->stride_w * max_images > INT32_MAX || tensor_size(&size, max_images, s->h, s->w, s->c) || tensor_size(&size, max_images, s->p, s->q, s->k) ||
         tensor_size(&size, s->k, s->r, s->s, s->c / s->groups) || tensor_size(&size, 64, s->r, s->s, 2 * s->c)) {
         return host->fail(error, MQB_ERR_MEMORY, "native: a convolution's tensors are too large: take a smaller batch or image");
     }

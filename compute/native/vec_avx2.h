@@ -6,6 +6,8 @@
 #ifndef NATIVE_VEC_H
 #define NATIVE_VEC_H
 
+#include "unroll.h"
+
 #include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
@@ -68,18 +70,18 @@ static inline void vec_transpose(vec rows[VEC_LANES])
 {
     vec t[VEC_LANES];
 
-#pragma GCC unroll 8
+    KERNEL_UNROLL
     for (int32_t i = 0; i < 8; i += 2) {
         t[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
         t[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
     }
-#pragma GCC unroll 8
+    KERNEL_UNROLL
     for (int32_t i = 0; i < 8; i++) {
         const __m256d low = _mm256_castps_pd(t[i / 4 * 4 + i % 4 / 2]), high = _mm256_castps_pd(t[i / 4 * 4 + i % 4 / 2 + 2]);
 
         rows[i] = _mm256_castpd_ps(i % 2 == 0 ? _mm256_unpacklo_pd(low, high) : _mm256_unpackhi_pd(low, high));
     }
-#pragma GCC unroll 8
+    KERNEL_UNROLL
     for (int32_t j = 0; j < 4; j++) {
         vec low = rows[j], high = rows[4 + j];
 

@@ -4,6 +4,8 @@
 #ifndef NATIVE_VEC_H
 #define NATIVE_VEC_H
 
+#include "unroll.h"
+
 #include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
@@ -62,19 +64,19 @@ static inline void vec_transpose(vec rows[VEC_LANES])
 {
     vec t[VEC_LANES];
 
-#pragma GCC unroll 16
+    KERNEL_UNROLL
     for (int32_t i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
         t[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
     }
-#pragma GCC unroll 16
+    KERNEL_UNROLL
     for (int32_t i = 0; i < 16; i++) {
         const __m512d low = _mm512_castps_pd(t[i / 4 * 4 + i % 4 / 2]), high = _mm512_castps_pd(t[i / 4 * 4 + i % 4 / 2 + 2]);
 
         rows[i] = _mm512_castpd_ps(i % 2 == 0 ? _mm512_unpacklo_pd(low, high) : _mm512_unpackhi_pd(low, high));
     }
     /* rows[4 * g + j] now holds columns j, 4 + j, 8 + j, 12 + j of rows 4 * g .. 4 * g + 3 */
-#pragma GCC unroll 16
+    KERNEL_UNROLL
     for (int32_t j = 0; j < 4; j++) {
         vec even_low = _mm512_shuffle_f32x4(rows[j], rows[4 + j], 0x88), odd_low = _mm512_shuffle_f32x4(rows[j], rows[4 + j], 0xdd);
         vec even_high = _mm512_shuffle_f32x4(rows[8 + j], rows[12 + j], 0x88);
@@ -85,7 +87,7 @@ static inline void vec_transpose(vec rows[VEC_LANES])
         t[8 + j] = _mm512_shuffle_f32x4(even_low, even_high, 0xdd);
         t[12 + j] = _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd);
     }
-#pragma GCC unroll 16
+    KERNEL_UNROLL
     for (int32_t i = 0; i < 16; i++) {
         rows[i] = t[i];
     }

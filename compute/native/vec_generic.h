@@ -4,6 +4,8 @@
 #ifndef NATIVE_VEC_H
 #define NATIVE_VEC_H
 
+#include "unroll.h"
+
 #include <math.h>
 #include <stdint.h>
 #include <string.h>

@@ -12,6 +12,7 @@
 enum {
     BAND_FLOATS = 64 * 1024, /* columns that fit the second cache beside what they are multiplied with */
     BAND_PIXELS = 128,       /* below this, packing the weights costs more than the product */
+    PERMUTE_BLOCK = 16,
 };
 
 static int32_t min(int32_t a, int32_t b)
@@ -37,23 +38,29 @@ static void product_sizes(struct mqb_conv_plan *plan)
     plan->scratch_count = sum_count(plan) + (plan->direct ? 0 : (size_t)plan->band_rows * row);
 }
 
-/* Index in [group][r][s][c][k of the group] of an element of [K][C / groups][R][S]. */
+/* Between [K][C / groups][R][S] and [group][r][s][c][k of the group], a few k at a time: both sides stay in the cache. */
 static void permute(const struct mqb_conv_plan *plan, const float *from, float *to, int to_packed)
 {
     const struct mqb_conv_shape *s = &plan->shape;
     size_t taps = (size_t)s->r * (size_t)s->s, channels = (size_t)plan->group_in, width = (size_t)plan->group_out;
+    size_t depth = taps * channels;
 
-    for (size_t k = 0; k < (size_t)s->k; k++) {
-        size_t place = k / width * (size_t)plan->depth * width + k % width;
+    for (size_t first = 0, count; first < (size_t)s->k; first += count) {
+        size_t left = width - first % width; /* in the group */
+
+        count = left < PERMUTE_BLOCK ? left : PERMUTE_BLOCK;
+        size_t place = first / width * depth * width + first % width;
 
         for (size_t c = 0; c < channels; c++) {
             for (size_t t = 0; t < taps; t++) {
-                size_t onnx = (k * channels + c) * taps + t, packed = place + (t * channels + c) * width;
+                for (size_t k = 0; k < count; k++) {
+                    size_t onnx = ((first + k) * channels + c) * taps + t, packed = place + (t * channels + c) * width + k;
 
-                if (to_packed) {
-                    to[packed] = from[onnx];
-                } else {
-                    to[onnx] = from[packed];
+                    if (to_packed) {
+                        to[packed] = from[onnx];
+                    } else {
+                        to[onnx] = from[packed];
+                    }
                 }
             }
         }

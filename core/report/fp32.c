@@ -45,13 +45,17 @@ static bool is_file_word(const char *word)
     return strchr(word, '/') != NULL || (length > 5 && strcmp(word + length - 5, ".onnx") == 0) || mqb_file_exists(word);
 }
 
-static mqb_status make_network(struct fp32_run *run, const struct mqb_fp32_config *config, struct mqb_error *error)
+/* A network that is built here has no normalization yet: it gets the common one unless another is named. */
+static mqb_status make_network(struct fp32_run *run, const struct mqb_fp32_config *config, const char **normalize,
+                               struct mqb_error *error)
 {
     const char *word = config->model != NULL ? config->model : mqb_model_names()[0];
     const struct mqb_dataset *dataset = run->dataset;
     char sha256[65];
     if (!is_builder_name(word) && is_file_word(word))
         return mqb_session_model(&run->session, word, &run->graph, sha256, error);
+    if (*normalize == NULL)
+        *normalize = "imagenet";
     bool sized = dataset->height > 0;
     mqb_status status = mqb_model_build(word, &mqb_ops, dataset->channels, sized ? dataset->height : PICTURE_SIZE,
                                         sized ? dataset->width : PICTURE_SIZE, dataset->num_classes, config->seed, &run->graph, error);
@@ -124,6 +128,7 @@ mqb_status mqb_fp32_train(const struct mqb_fp32_config *config, struct mqb_fp32_
     memset(result, 0, sizeof *result);
     if (config->out == NULL)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "the file for the trained network is not named; give --out FILE.onnx");
+    const char *normalize = config->normalize;
     char *checkpoint = config->checkpoint != NULL ? mqb_strdup(config->checkpoint) : mqb_format("%s.checkpoint", config->out);
     mqb_status status = checkpoint != NULL ? MQB_OK : mqb_fail(error, MQB_ERR_MEMORY, "no memory for the name of the checkpoint");
     if (status == MQB_OK)
@@ -135,11 +140,11 @@ mqb_status mqb_fp32_train(const struct mqb_fp32_config *config, struct mqb_fp32_
     if (status == MQB_OK)
         status = open_data(&run, config, error);
     if (status == MQB_OK)
-        status = make_network(&run, config, error);
+        status = make_network(&run, config, &normalize, error);
     if (status == MQB_OK)
         status = mqb_session_check_fit(run.graph, run.dataset, error);
     if (status == MQB_OK)
-        status = mqb_session_normalize(config->normalize, run.graph, &run.normalize, &result->normalize_assumed, error);
+        status = mqb_session_normalize(normalize, run.graph, &run.normalize, &result->normalize_assumed, error);
     if (status != MQB_OK)
         goto out;
     snprintf(result->normalize, sizeof result->normalize, "%s", run.normalize.text);

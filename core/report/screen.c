@@ -8,7 +8,7 @@
 #define WIDTH 100       /* columns */
 #define LABEL 15        /* column of what follows a label */
 #define NUM_WORST 8     /* layers shown */
-#define BAR 24          /* columns of the longest bar */
+#define BAR 22          /* columns of the longest bar */
 #define NAME_WIDTH 26   /* of a layer's name */
 
 struct screen {
@@ -178,13 +178,13 @@ static void add_layers(struct screen *s, const struct mqb_result *r)
     int shown = find_worst(r, worst, &num_differ);
     label(s, "layers");
     if (num_differ == 0) {
-        mqb_text_add(&s->text, "fake and integer codes are equal in all %d, over %lld images\n", r->num_layers,
+        mqb_text_add(&s->text, "fake and integer codes are equal in all %d (%lld images)\n", r->num_layers,
                      (long long)r->compare_images);
         return;
     }
-    mqb_text_add(&s->text, "fake and integer codes differ in %d of %d, by %lld step%s at most, over %lld images%s\n\n", num_differ,
+    mqb_text_add(&s->text, "fake and integer codes differ in %d of %d, at most by %lld step%s (%lld images)%s\n\n", num_differ,
                  r->num_layers, (long long)r->max_steps, r->max_steps == 1 ? "" : "s", (long long)r->compare_images,
-                 num_differ > shown ? "; the worst are" : "");
+                 num_differ > shown ? "; the worst:" : "");
     for (int i = 0; i < shown; i++)
         add_layer(s, &r->layers[worst[i]], share(&r->layers[worst[0]]));
     mqb_text_add(&s->text, "\n");
@@ -207,13 +207,12 @@ static void add_costs(struct screen *s, const struct mqb_result *r)
     char total[MQB_SHORT], size[MQB_SHORT], packed[MQB_SHORT];
     if (r->training.steps > 0) {
         label(s, "training");
-        mqb_text_add(&s->text, "%lld steps, loss", (long long)r->training.steps);
+        mqb_text_add(&s->text, "%lld steps", (long long)r->training.steps);
         if (isfinite(r->training.first_loss))
-            mqb_text_add(&s->text, " %.4f ->", r->training.first_loss);
-        if (isfinite(r->training.last_loss))
-            mqb_text_add(&s->text, " %.4f\n", r->training.last_loss);
-        else
-            mqb_text_add(&s->text, " not finite\n");
+            mqb_text_add(&s->text, ", loss %.4f", r->training.first_loss);
+        if (isfinite(r->training.last_loss)) /* not known if a resumed run had nothing left to do */
+            mqb_text_add(&s->text, " -> %.4f", r->training.last_loss);
+        mqb_text_add(&s->text, "\n");
     }
     if (r->training.diverged) {
         label(s, "");
@@ -224,7 +223,7 @@ static void add_costs(struct screen *s, const struct mqb_result *r)
         mqb_text_bytes((double)r->weight_bytes_fp32, size);
         mqb_text_bytes((double)r->weight_bytes_packed, packed);
         label(s, "weights");
-        mqb_text_add(&s->text, "%s in FP32, %s packed (%.1f times smaller); %d weight and %d activation points\n", size, packed,
+        mqb_text_add(&s->text, "%s in FP32, %s packed, %.1f times smaller; %d weight, %d activation points\n", size, packed,
                      (double)r->weight_bytes_fp32 / (double)r->weight_bytes_packed, r->num_weight_points, r->num_activation_points);
     }
     add_stage(&stages, "FP32", r->seconds_fp32);

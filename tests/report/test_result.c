@@ -357,14 +357,14 @@ static void test_screen_whole_run_on_one_screen(void **state)
     assert_shows(screen, "-3.00");
     assert_shows(screen, "495 of 500 images (99.00 %)");
     assert_shows(screen, "yes, as v1 (a model of a closed library");
-    assert_shows(screen, "differ in 20 of 21, by 2 steps at most, over 64 images");
+    assert_shows(screen, "differ in 20 of 21, at most by 2 steps (64 images); the worst:");
     assert_shows(screen, "layer20/Conv");
     assert_shows(screen, "layer13/Conv");
     assert_null(strstr(screen, "layer12/Conv")); /* the ninth worst */
-    assert_shows(screen, "########################");
+    assert_shows(screen, "  2 steps ######################\n");
     assert_shows(screen, "layer1/Conv: the multiplier is folded in float32");
     assert_shows(screen, "780 steps, loss 1.5000 -> 0.7500");
-    assert_shows(screen, "1.0 MiB in FP32, 134 KiB packed (8.0 times smaller)");
+    assert_shows(screen, "1.0 MiB in FP32, 134 KiB packed, 8.0 times smaller; 20 weight, 22 activation points");
     assert_shows(screen, "65.0 s (FP32 0.50 s, train 61.2 s)");
     assert_shows(screen, "210 MiB");
     assert_shows(screen, "out/q.onnx");
@@ -384,7 +384,7 @@ static void test_screen_equal_layers_said(void **state)
     for (int i = 0; i < NUM_LAYERS; i++)
         result->layers[i].differ = result->layers[i].max_steps = 0;
     char *screen = screen_of(result, false);
-    assert_shows(screen, "equal in all 21, over 64 images");
+    assert_shows(screen, "equal in all 21 (64 images)");
     mqb_deallocate(screen);
     mqb_result_destroy(result);
 }

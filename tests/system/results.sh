@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# What a run leaves: the record's keys, the files of --out, JSON on standard output, the same record for any thread count.
+. "$(dirname "${BASH_SOURCE[0]}")/support.sh"
+
+net=$scratch/net.onnx
+"$MQBENCH" model resnet20 --out "$net" >/dev/null || exit 1
+run() {
+    "$MQBENCH" --backend snpe_sim --algo lsq --model "$net" --dataset synth --train-limit 64 --test-limit 32 --epochs 1 --batch 32 \
+        --bits 4 --set recipe.calibration_batches=1 --set recipe.calibration_batch=32 "$@" 2>"$scratch/stderr"
+}
+
+check run --json "$scratch/a.json" --out "$scratch/out" --threads 1 >/dev/null
+for key in schema model sha256 dataset split n_train n_test backend algo bits weights activations bn_fold seed threads accuracy fp32 \
+    fake integer top1 top5 agreement labels max_steps layers deployable reason time memory peak_rss_bytes plugins version; do
+    check grep -q "\"$key\"" "$scratch/a.json"
+done
+for file in qparams.json checkpoint.mqb net_quantized.onnx; do
+    check test -s "$scratch/out/$file"
+done
+check test -z "$(find "$scratch/out" -name '*.part')"
+
+# JSON alone on standard output
+run --json - --threads 2 >"$scratch/b.json"
+check test "$(head -c 1 "$scratch/b.json")" = "{"
+
+# what does not depend on time or threads is equal, byte for byte
+strip() {
+    awk '
+        skip { if (match($0, /^ */) && RLENGTH == depth && $0 ~ /^ *[]}]/) skip = 0; next }
+        /^ *"(command|files|time|memory)": *[[{]$/ { match($0, /^ */); depth = RLENGTH; skip = 1; next }
+        /"(threads|seconds|step_memory_bytes|command|files|time|memory)":/ { next }
+        { print }' "$1"
+}
+strip "$scratch/a.json" >"$scratch/a.txt"
+strip "$scratch/b.json" >"$scratch/b.txt"
+check test "$(wc -l <"$scratch/a.txt")" -gt 300
+check diff "$scratch/a.txt" "$scratch/b.txt"
+
+# no progress in a pipe
+check test "$(grep -c $'\r' "$scratch/stderr")" -eq 0
+
+# the written network is a network: it can be evaluated
+check "$MQBENCH" eval --model "$scratch/out/net_quantized.onnx" --dataset synth --test-limit 32 >/dev/null 2>&1
+
+finish
