@@ -11,25 +11,25 @@
 
 /* ---- how hard it is; lengths are in halves of the picture's side, colours in 0..1 ---- */
 
-static const float object_radius[2] = {0.42f, 0.80f}; /* smallest, largest */
-static const float object_stretch = 0.30f;            /* the two axes differ by at most this share, each way */
-static const float object_shear = 0.35f;
-static const float object_shift = 0.85f;               /* how much of the room left to the border may be used */
-static const float contrast[2] = {0.18f, 0.60f};       /* object against ground */
-static const float object_texture[2] = {0.0f, 0.14f};  /* blotches on the object */
-static const float ground_texture[2] = {0.02f, 0.20f}; /* blotches on the ground */
-static const float ground_waves = 0.13f;               /* strongest stripes on the ground ... */
-static const float ground_waves_share = 0.4f;          /* ... and how often there are any */
-static const uint32_t clutter_count[2] = {1, 5};       /* small pieces around */
-static const float clutter_radius[2] = {0.10f, 0.26f};
+static const float object_radius[2] = {0.48f, 0.85f}; /* smallest, largest */
+static const float object_stretch = 0.25f;            /* the two axes differ by at most this share, each way */
+static const float object_shear = 0.25f;
+static const float object_shift = 0.75f;               /* how much of the room left to the border may be used */
+static const float contrast[2] = {0.28f, 0.75f};       /* object against ground */
+static const float object_texture[2] = {0.0f, 0.10f};  /* blotches on the object */
+static const float ground_texture[2] = {0.02f, 0.14f}; /* blotches on the ground */
+static const float ground_waves = 0.10f;               /* strongest stripes on the ground ... */
+static const float ground_waves_share = 0.3f;          /* ... and how often there are any */
+static const uint32_t clutter_count[2] = {0, 3};       /* small pieces around */
+static const float clutter_radius[2] = {0.08f, 0.22f};
 static const float clutter_contrast = 0.45f;
-static const float clutter_above = 0.35f;            /* share of the pieces that lie on the object */
-static const float hidden_share = 0.35f;             /* how often a bar covers a part of the object ... */
-static const float hidden_width[2] = {0.12f, 0.30f}; /* ... and how wide half of it is */
-static const float light_gain = 0.30f;               /* per channel, 1 +- */
+static const float clutter_above = 0.25f;            /* share of the pieces that lie on the object */
+static const float hidden_share = 0.25f;             /* how often a bar covers a part of the object ... */
+static const float hidden_width[2] = {0.10f, 0.24f}; /* ... and how wide half of it is */
+static const float light_gain = 0.25f;               /* per channel, 1 +- */
 static const float light_offset = 0.10f;
-static const float blur_share = 0.35f;
-static const float noise[2] = {0.02f, 0.10f}; /* standard deviation */
+static const float blur_share = 0.25f;
+static const float noise[2] = {0.01f, 0.07f}; /* standard deviation */
 
 /* ---- random numbers of one picture ---- */
 

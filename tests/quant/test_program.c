@@ -283,7 +283,7 @@ static void build_everything(struct hand_net *net, bool pot)
     hand_infer(net);
     mqb_value_id sum = hand_unary(net, "Relu", "relu2", add_binary(net, "Add", "add", b, hand_out(net, pad)));
     hand_infer(net);
-    quantize(net, sum, 0.05f, 20, false, pot);
+    quantize(net, sum, 0.05f, 20, true, pot);
 
     /* Branches of different scales, joined and mixed. */
     mqb_value_id p = add_pool(net, "MaxPool", "max", sum, 3, 2, even, 0);
