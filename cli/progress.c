@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #define INTERVAL 0.2 /* seconds between two updates */
-#define BAR 20
+#define BAR 16
 
 static void hide(struct cli_progress *progress)
 {
@@ -48,15 +48,15 @@ static void show(struct cli_progress *progress, const struct mqb_progress *p)
     for (int i = 0; i < BAR; i++)
         bar[i] = i < (int)(share * BAR + 0.5) ? '#' : '.';
     bar[BAR] = '\0';
-    size_t used = (size_t)snprintf(line, sizeof line, "%-18s %s %3.0f %%", p->phase, bar, 100.0 * share);
+    size_t used = (size_t)snprintf(line, sizeof line, "%-19s %s %3.0f %%", p->phase, bar, 100.0 * share);
+    if (share > 0.0 && p->seconds > 1.0 && used < sizeof line) {
+        format_clock(p->seconds * (1.0 - share) / share, time, sizeof time);
+        used += (size_t)snprintf(line + used, sizeof line - used, "  %5s left", time);
+    }
     if (isfinite(p->loss) && used < sizeof line)
         used += (size_t)snprintf(line + used, sizeof line - used, "  loss %.3f", p->loss);
     if (isfinite(p->accuracy) && used < sizeof line)
-        used += (size_t)snprintf(line + used, sizeof line - used, "  top-1 %.1f %%", 100.0 * p->accuracy);
-    if (share > 0.0 && p->seconds > 1.0 && used < sizeof line) {
-        format_clock(p->seconds * (1.0 - share) / share, time, sizeof time);
-        snprintf(line + used, sizeof line - used, "  %s left", time);
-    }
+        snprintf(line + used, sizeof line - used, "  top-1 %.1f %%", 100.0 * p->accuracy);
     size_t width = terminal_width() - 1;
     if (width < sizeof line)
         line[width] = '\0';

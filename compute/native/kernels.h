@@ -3,6 +3,17 @@
  */
 #include "native.h"
 
+#if defined(NATIVE_SMALL_TILES)
+#undef VEC_TILE1
+#undef VEC_TILE2
+#undef IVEC_TILE1
+#undef IVEC_TILE2
+#define VEC_TILE1 3
+#define VEC_TILE2 2
+#define IVEC_TILE1 3
+#define IVEC_TILE2 2
+#endif
+
 /* Number `index` of `parts` almost equal pieces of `count`: where it begins. */
 static inline int32_t piece_begin(int32_t count, int32_t parts, int32_t index)
 {

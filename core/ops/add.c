@@ -21,8 +21,8 @@ static mqb_status add_infer(const struct mqb_graph *graph, const struct mqb_node
     if (status)
         return status;
     if (!mqb_value_same_shape(a, b))
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "inputs '%s' %s and '%s' %s differ in shape; only equal shapes can be added", a->name,
-                               mqb_shape_text(a, text_a), b->name, mqb_shape_text(b, text_b));
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "inputs '%s' %s and '%s' %s differ in shape; only equal shapes can be added",
+                        a->name, mqb_shape_text(a, text_a), b->name, mqb_shape_text(b, text_b));
     return mqb_infer_output(output, a->rank, a->dims, true, error);
 }
 

@@ -10,7 +10,8 @@ struct average_span {
     float count; /* what the sum is divided by */
 };
 
-static struct average_span average_pool_span(const struct mqb_window *window, struct mqb_extent x, bool count_pad, int64_t p, int64_t q)
+static struct average_span average_pool_span(const struct mqb_window *window, struct mqb_extent x, bool count_pad, int64_t p,
+                                             int64_t q)
 {
     struct average_span span;
     mqb_window_span(p, window->stride_h, window->pad_top, window->r, x.h, &span.h0, &span.h1);
@@ -40,7 +41,8 @@ MQB_MULTIVERSION static void average_pool_pixel(struct average_span span, struct
         out[c] /= span.count;
 }
 
-MQB_MULTIVERSION static void average_pool_pixel_backward(struct average_span span, struct mqb_extent x, const float *dy, float *dx)
+MQB_MULTIVERSION static void average_pool_pixel_backward(struct average_span span, struct mqb_extent x, const float *dy,
+                                                         float *dx)
 {
     for (int64_t h = span.h0; h < span.h1; h++)
         for (int64_t w = span.w0; w < span.w1; w++) {

@@ -68,7 +68,8 @@ static mqb_status batch_norm_create(struct mqb_op_context *context, size_t *scra
         const struct mqb_value *value = mqb_node_input(context->graph, context->node, i);
         if (value->kind != MQB_VALUE_STATE || !value->data)
             return mqb_fail(error, MQB_ERR_ARGUMENT,
-                            "its running statistic '%s' is not a state of the network, so training cannot update it", value->name);
+                            "its running statistic '%s' is not a state of the network, so training cannot update it",
+                            value->name);
     }
     struct batch_norm *norm = mqb_allocate(sizeof(*norm));
     if (!norm)
@@ -131,9 +132,10 @@ static mqb_status batch_norm_prepare(struct mqb_op_context *context, struct mqb_
         double mean = (double)context->fixed[INPUT_MEAN][c], var = (double)context->fixed[INPUT_VAR][c];
         double sigma = sqrt(var + batch_norm_epsilon(context->node));
         if (!isfinite(mean) || !(sigma > 0) || !isfinite(sigma))
-            return mqb_fail(error, MQB_ERR_NUMERIC,
-                            "channel %d has the running mean %g and variance %g, expected finite numbers and a variance of at least 0",
-                            (int)c, mean, var);
+            return mqb_fail(
+                error, MQB_ERR_NUMERIC,
+                "channel %d has the running mean %g and variance %g, expected finite numbers and a variance of at least 0",
+                (int)c, mean, var);
         norm->mean[c] = mean;
         norm->rsigma[c] = 1 / sigma;
         norm->rdivisor[c] = batch_norm_rdivisor(context, c);
@@ -167,12 +169,14 @@ static mqb_status batch_norm_finish(struct mqb_op_context *context, const double
     float *running_mean = context->graph->values[node->inputs[INPUT_MEAN]].data;
     float *running_var = context->graph->values[node->inputs[INPUT_VAR]].data;
     if (count < 2)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "it sees one element a channel, so the batch has no variance; train with a larger batch");
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "it sees one element a channel, so the batch has no variance; train with a larger batch");
     for (int64_t c = 0; c < norm->channels; c++) /* checked first: a failed step leaves the running statistics alone */
         if (!isfinite(sums[c]) || !isfinite(sums[norm->channels + c]))
-            return mqb_fail(error, MQB_ERR_NUMERIC,
-                            "channel %d of its input '%s' is not finite in this batch: the training diverged; lower the learning rate",
-                            (int)c, context->graph->values[node->inputs[INPUT_X]].name);
+            return mqb_fail(
+                error, MQB_ERR_NUMERIC,
+                "channel %d of its input '%s' is not finite in this batch: the training diverged; lower the learning rate",
+                (int)c, context->graph->values[node->inputs[INPUT_X]].name);
     for (int64_t c = 0; c < norm->channels; c++) {
         double mean_x = sums[c] / count, var_x = sums[norm->channels + c] / count - mean_x * mean_x;
         double rdivisor = batch_norm_rdivisor(context, c), mean = mean_x * rdivisor;
@@ -192,8 +196,8 @@ static mqb_status batch_norm_finish(struct mqb_op_context *context, const double
 
 /* ---- forward ---- */
 
-MQB_MULTIVERSION static void batch_norm_apply(int64_t size, int64_t period, const float *scale, const float *shift, const float *x,
-                                              float *y)
+MQB_MULTIVERSION static void batch_norm_apply(int64_t size, int64_t period, const float *scale, const float *shift,
+                                              const float *x, float *y)
 {
     for (int64_t at = 0; at < size; at += period) {
         int64_t count = size - at < period ? size - at : period;
@@ -255,8 +259,8 @@ static void batch_norm_backward_finish(struct mqb_op_context *context, const dou
     batch_norm_repeat(norm, norm->rest);
 }
 
-MQB_MULTIVERSION static void batch_norm_apply_backward(int64_t size, const struct batch_norm *norm, const float *x, const float *dy,
-                                                       float *dx)
+MQB_MULTIVERSION static void batch_norm_apply_backward(int64_t size, const struct batch_norm *norm, const float *x,
+                                                       const float *dy, float *dx)
 {
     const float *scale = norm->scale, *center = norm->center, *slope = norm->slope, *rest = norm->rest;
     for (int64_t at = 0; at < size; at += norm->period) {

@@ -12,8 +12,9 @@ static mqb_status channel_shuffle_infer(const struct mqb_graph *graph, const str
         return status;
     int64_t group = mqb_attr_i(node, "group", 1);
     if (group < 1 || x->dims[1] % group)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "attribute group = %" PRId64 " does not divide the %" PRId64 " channels of '%s'", group,
-                               x->dims[1], x->name);
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "attribute group = %" PRId64 " does not divide the %" PRId64 " channels of '%s'", group, x->dims[1],
+                        x->name);
     return mqb_infer_output(output, x->rank, x->dims, true, error);
 }
 

@@ -1,4 +1,5 @@
-/* clip.c - Clip: y = min(max(x, low), high), ReLU6 among them. The gradient passes strictly inside, as in the reference's ReLU6. */
+/* clip.c - Clip: y = min(max(x, low), high), ReLU6 among them. The gradient passes strictly inside, as in the reference's
+ * ReLU6. */
 #include "ops/ops.h"
 
 #include <mqbench/plugin.h>
@@ -38,8 +39,8 @@ static mqb_status clip_infer(const struct mqb_graph *graph, const struct mqb_nod
 {
     float low = clip_low(node), high = clip_high(node);
     if (!(low <= high))
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "attributes min = %g and max = %g are not a range, expected min <= max", (double)low,
-                               (double)high);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "attributes min = %g and max = %g are not a range, expected min <= max",
+                        (double)low, (double)high);
     return mqb_infer_same(graph, node, output, error);
 }
 
@@ -51,8 +52,8 @@ static void clip_forward_block(const struct mqb_op_context *context, const struc
 static void clip_backward_block(const struct mqb_op_context *context, const struct mqb_op_block *block)
 {
     if (block->din[0])
-        clip_backward(block->rows * block->channels, clip_low(context->node), clip_high(context->node), block->in[0], block->dout,
-                      block->din[0]);
+        clip_backward(block->rows * block->channels, clip_low(context->node), clip_high(context->node), block->in[0],
+                      block->dout, block->din[0]);
 }
 
 const struct mqb_op mqb_op_clip = {

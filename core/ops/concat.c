@@ -21,7 +21,7 @@ static mqb_status concat_infer(const struct mqb_graph *graph, const struct mqb_n
             return status;
         if (x->rank != first->rank || (x->rank == 4 && (x->dims[2] != dims[2] || x->dims[3] != dims[3])))
             return mqb_fail(error, MQB_ERR_ARGUMENT, "inputs '%s' %s and '%s' %s differ beside their channels", first->name,
-                                   mqb_shape_text(first, text), x->name, mqb_shape_text(x, text_x));
+                            mqb_shape_text(first, text), x->name, mqb_shape_text(x, text_x));
         dims[1] += x->dims[1];
     }
     return mqb_infer_output(output, first->rank, dims, true, error);

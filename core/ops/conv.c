@@ -20,21 +20,21 @@ static mqb_status conv_infer(const struct mqb_graph *graph, const struct mqb_nod
     int64_t group = mqb_attr_i(node, "group", 1), channels = x->dims[1];
     if (weight->rank != 4)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "weight '%s' has shape %s, expected [K, C / group, R, S]", weight->name,
-                               mqb_shape_text(weight, text));
+                        mqb_shape_text(weight, text));
     if (group < 1 || channels % group || weight->dims[0] % group)
         return mqb_fail(error, MQB_ERR_ARGUMENT,
-                               "attribute group = %" PRId64 " does not divide %" PRId64 " input and %" PRId64 " output channels", group,
-                               channels, weight->dims[0]);
+                        "attribute group = %" PRId64 " does not divide %" PRId64 " input and %" PRId64 " output channels",
+                        group, channels, weight->dims[0]);
     if (weight->dims[1] != channels / group)
         return mqb_fail(error, MQB_ERR_ARGUMENT,
-                               "weight '%s' has shape %s, but input '%s' has shape %s: with group = %" PRId64
-                               " the weight's second dimension must be %" PRId64,
-                               weight->name, mqb_shape_text(weight, text), x->name, mqb_shape_text(x, text_x), group,
-                               channels / group);
+                        "weight '%s' has shape %s, but input '%s' has shape %s: with group = %" PRId64
+                        " the weight's second dimension must be %" PRId64,
+                        weight->name, mqb_shape_text(weight, text), x->name, mqb_shape_text(x, text_x), group,
+                        channels / group);
     for (int32_t i = 0; i < 2; i++)
         if (mqb_attr_li(node, "kernel_shape", i, weight->dims[2 + i]) != weight->dims[2 + i])
-            return mqb_fail(error, MQB_ERR_ARGUMENT, "attribute kernel_shape does not agree with weight '%s' of shape %s", weight->name,
-                                   mqb_shape_text(weight, text));
+            return mqb_fail(error, MQB_ERR_ARGUMENT, "attribute kernel_shape does not agree with weight '%s' of shape %s",
+                            weight->name, mqb_shape_text(weight, text));
     status = mqb_infer_vector(graph, node, 2, "bias", weight->dims[0], true, error);
     if (!status)
         status = mqb_window_read(node, weight->dims[2], weight->dims[3], &window, error);
@@ -43,8 +43,8 @@ static mqb_status conv_infer(const struct mqb_graph *graph, const struct mqb_nod
     int64_t dims[4] = {MQB_BATCH, weight->dims[0], 0, 0};
     mqb_window_output(&window, x->dims[2], x->dims[3], false, &dims[2], &dims[3]);
     if (dims[2] < 1 || dims[3] < 1)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "the kernel of weight '%s' %s is larger than the padded input '%s' %s", weight->name,
-                               mqb_shape_text(weight, text), x->name, mqb_shape_text(x, text_x));
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "the kernel of weight '%s' %s is larger than the padded input '%s' %s",
+                        weight->name, mqb_shape_text(weight, text), x->name, mqb_shape_text(x, text_x));
     return mqb_infer_output(output, 4, dims, true, error);
 }
 

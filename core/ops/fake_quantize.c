@@ -76,12 +76,14 @@ static mqb_status fake_quantize_create(struct mqb_op_context *context, size_t *s
     (void)scratch_size;
     if (value->batched) {
         if (point && (point->quantizer->flags & MQB_QUANTIZER_WHOLE_INPUT))
-            return mqb_fail(error, MQB_ERR_UNSUPPORTED,
-                            "algorithm '%s' wants to see whole activations before it quantizes '%s', which this version does not "
-                            "offer; choose another algorithm for activations",
-                            point->algorithm ? point->algorithm : "", point->name ? point->name : value->name);
+            return mqb_fail(
+                error, MQB_ERR_UNSUPPORTED,
+                "algorithm '%s' wants to see whole activations before it quantizes '%s', which this version does not "
+                "offer; choose another algorithm for activations",
+                point->algorithm ? point->algorithm : "", point->name ? point->name : value->name);
         if (point && point->scheme.per_channel)
-            return mqb_fail(error, MQB_ERR_UNSUPPORTED, "activation '%s' has a scheme per channel; activations are quantized per tensor",
+            return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                            "activation '%s' has a scheme per channel; activations are quantized per tensor",
                             point->name ? point->name : value->name);
         return MQB_OK;
     }

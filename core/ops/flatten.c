@@ -12,7 +12,8 @@ static mqb_status flatten_infer(const struct mqb_graph *graph, const struct mqb_
         return status;
     int64_t axis = mqb_attr_i(node, "axis", 1);
     if (axis != 1 && axis != 1 - x->rank)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "attribute axis = %" PRId64 ", expected 1 (the batch stays, the rest is flattened)", axis);
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "attribute axis = %" PRId64 ", expected 1 (the batch stays, the rest is flattened)", axis);
     struct mqb_extent extent = mqb_value_extent(x);
     int64_t dims[2] = {MQB_BATCH, extent.size};
     return mqb_infer_output(output, 2, dims, true, error);

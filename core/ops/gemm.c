@@ -17,14 +17,15 @@ static mqb_status gemm_infer(const struct mqb_graph *graph, const struct mqb_nod
         return status;
     double alpha = mqb_attr_f(node, "alpha", 1), beta = mqb_attr_f(node, "beta", 1);
     if (alpha != 1 || beta != 1 || mqb_attr_i(node, "transA", 0) != 0)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "attributes alpha = %g, beta = %g, transA = %d; only alpha = beta = 1 without transA run",
-                               alpha, beta, (int)mqb_attr_i(node, "transA", 0));
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "attributes alpha = %g, beta = %g, transA = %d; only alpha = beta = 1 without transA run", alpha, beta,
+                        (int)mqb_attr_i(node, "transA", 0));
     if (x->rank != 2)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "input '%s' has shape %s, expected [N, F]; put a Flatten before it", x->name,
-                               mqb_shape_text(x, text_x));
+                        mqb_shape_text(x, text_x));
     if (weight->rank != 2 || weight->dims[1] != x->dims[1])
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "weight '%s' has shape %s, expected [outputs, %d] for input '%s' %s", weight->name,
-                               mqb_shape_text(weight, text), (int)x->dims[1], x->name, mqb_shape_text(x, text_x));
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "weight '%s' has shape %s, expected [outputs, %d] for input '%s' %s",
+                        weight->name, mqb_shape_text(weight, text), (int)x->dims[1], x->name, mqb_shape_text(x, text_x));
     status = mqb_infer_vector(graph, node, 2, "bias", weight->dims[0], true, error);
     if (status)
         return status;

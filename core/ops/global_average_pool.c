@@ -5,8 +5,8 @@
 
 #define TILE 32 /* channels whose sums are on the stack */
 
-static mqb_status global_average_pool_infer(const struct mqb_graph *graph, const struct mqb_node *node, struct mqb_value *output,
-                                            struct mqb_error *error)
+static mqb_status global_average_pool_infer(const struct mqb_graph *graph, const struct mqb_node *node,
+                                            struct mqb_value *output, struct mqb_error *error)
 {
     const struct mqb_value *x;
     mqb_status status = mqb_infer_batched(graph, node, 0, true, &x, error);

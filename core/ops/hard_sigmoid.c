@@ -15,7 +15,8 @@ MQB_MULTIVERSION static void hard_sigmoid_forward(int64_t size, float alpha, flo
     }
 }
 
-MQB_MULTIVERSION static void hard_sigmoid_backward(int64_t size, float alpha, float beta, const float *x, const float *dy, float *dx)
+MQB_MULTIVERSION static void hard_sigmoid_backward(int64_t size, float alpha, float beta, const float *x, const float *dy,
+                                                   float *dx)
 {
     MQB_ELEMENTWISE
     for (int64_t i = 0; i < size; i++) {
@@ -40,7 +41,8 @@ static mqb_status hard_sigmoid_infer(const struct mqb_graph *graph, const struct
 {
     float alpha = hard_sigmoid_alpha(node), beta = hard_sigmoid_beta(node);
     if (!isfinite(alpha) || !isfinite(beta))
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "attributes alpha = %g and beta = %g must be finite", (double)alpha, (double)beta);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "attributes alpha = %g and beta = %g must be finite", (double)alpha,
+                        (double)beta);
     return mqb_infer_same(graph, node, output, error);
 }
 
@@ -53,8 +55,8 @@ static void hard_sigmoid_forward_block(const struct mqb_op_context *context, con
 static void hard_sigmoid_backward_block(const struct mqb_op_context *context, const struct mqb_op_block *block)
 {
     if (block->din[0])
-        hard_sigmoid_backward(block->rows * block->channels, hard_sigmoid_alpha(context->node), hard_sigmoid_beta(context->node),
-                              block->in[0], block->dout, block->din[0]);
+        hard_sigmoid_backward(block->rows * block->channels, hard_sigmoid_alpha(context->node),
+                              hard_sigmoid_beta(context->node), block->in[0], block->dout, block->din[0]);
 }
 
 const struct mqb_op mqb_op_hard_sigmoid = {

@@ -30,8 +30,9 @@ static mqb_status infer_present(const struct mqb_graph *graph, const struct mqb_
 {
     *value = mqb_node_input(graph, node, index);
     if (!*value)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "input %" PRId32 " (%s) is missing; the operator takes %" PRId32 " to %" PRId32 " inputs",
-                               index, what, node->op->min_inputs, node->op->max_inputs);
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "input %" PRId32 " (%s) is missing; the operator takes %" PRId32 " to %" PRId32 " inputs", index, what,
+                        node->op->min_inputs, node->op->max_inputs);
     return MQB_OK;
 }
 
@@ -44,12 +45,12 @@ mqb_status mqb_infer_batched(const struct mqb_graph *graph, const struct mqb_nod
         return status;
     if (!(*value)->batched)
         return mqb_fail(error, MQB_ERR_ARGUMENT,
-                               "input %" PRId32 " ('%s') is a parameter of shape %s, but the operator runs on the batch: expected a "
-                               "value that depends on the network's input",
-                               index, (*value)->name, mqb_shape_text(*value, text));
+                        "input %" PRId32 " ('%s') is a parameter of shape %s, but the operator runs on the batch: expected a "
+                        "value that depends on the network's input",
+                        index, (*value)->name, mqb_shape_text(*value, text));
     if ((*value)->rank != 4 && (images || (*value)->rank != 2))
         return mqb_fail(error, MQB_ERR_ARGUMENT, "input %" PRId32 " ('%s') has shape %s, expected %s", index, (*value)->name,
-                               mqb_shape_text(*value, text), images ? "[N, C, H, W]" : "[N, C, H, W] or [N, F]");
+                        mqb_shape_text(*value, text), images ? "[N, C, H, W]" : "[N, C, H, W] or [N, F]");
     return MQB_OK;
 }
 
@@ -61,9 +62,9 @@ mqb_status mqb_infer_fixed(const struct mqb_graph *graph, const struct mqb_node 
         return status;
     if ((*value)->batched)
         return mqb_fail(error, MQB_ERR_ARGUMENT,
-                               "input %" PRId32 " (%s, '%s') depends on the network's input, expected a parameter; operators with two "
-                               "data inputs of this kind are not supported",
-                               index, what, (*value)->name);
+                        "input %" PRId32 " (%s, '%s') depends on the network's input, expected a parameter; operators with two "
+                        "data inputs of this kind are not supported",
+                        index, what, (*value)->name);
     return MQB_OK;
 }
 
@@ -78,8 +79,9 @@ mqb_status mqb_infer_vector(const struct mqb_graph *graph, const struct mqb_node
     if (status)
         return status;
     if (value->rank != 1 || value->dims[0] != length)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "input %" PRId32 " (%s, '%s') has shape %s, expected [%" PRId64 "], one number a channel",
-                               index, what, value->name, mqb_shape_text(value, text), length);
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "input %" PRId32 " (%s, '%s') has shape %s, expected [%" PRId64 "], one number a channel", index, what,
+                        value->name, mqb_shape_text(value, text), length);
     return MQB_OK;
 }
 
@@ -93,17 +95,16 @@ bool mqb_value_same_shape(const struct mqb_value *a, const struct mqb_value *b)
     return true;
 }
 
-mqb_status mqb_infer_output(struct mqb_value *output, int32_t rank, const int64_t *dims, bool batched,
-                            struct mqb_error *error)
+mqb_status mqb_infer_output(struct mqb_value *output, int32_t rank, const int64_t *dims, bool batched, struct mqb_error *error)
 {
     int64_t size = 1;
     for (int32_t i = batched ? 1 : 0; i < rank; i++) {
         if (dims[i] < 1)
-            return mqb_fail(error, MQB_ERR_ARGUMENT, "dimension %" PRId32 " of its output would be %" PRId64 ", expected at least 1", i,
-                                   dims[i]);
+            return mqb_fail(error, MQB_ERR_ARGUMENT,
+                            "dimension %" PRId32 " of its output would be %" PRId64 ", expected at least 1", i, dims[i]);
         if (dims[i] > INT32_MAX || size * dims[i] > INT32_MAX)
-            return mqb_fail(error, MQB_ERR_ARGUMENT, "its output would have more than %d elements%s, which is not supported", INT32_MAX,
-                                   batched ? " an image" : "");
+            return mqb_fail(error, MQB_ERR_ARGUMENT, "its output would have more than %d elements%s, which is not supported",
+                            INT32_MAX, batched ? " an image" : "");
         size *= dims[i];
     }
     output->rank = rank;

@@ -9,8 +9,8 @@
 #define TILE 64 /* channels whose best elements are on the stack */
 
 /* Not-a-number wins and stays. */
-MQB_MULTIVERSION static void max_pool_image(const struct mqb_window *window, struct mqb_extent x, struct mqb_extent y, const float *in,
-                                            float *out)
+MQB_MULTIVERSION static void max_pool_image(const struct mqb_window *window, struct mqb_extent x, struct mqb_extent y,
+                                            const float *in, float *out)
 {
     for (int64_t p = 0; p < y.h; p++)
         for (int64_t q = 0; q < y.w; q++, out += y.c) {

@@ -1,4 +1,5 @@
-/* mul.c - Mul: y = a * b. Of one shape: a pointwise operator. b [N, C, 1, 1] over a's pixels (squeeze and excitation): by grains. */
+/* mul.c - Mul: y = a * b. Of one shape: a pointwise operator. b [N, C, 1, 1] over a's pixels (squeeze and excitation): by
+ * grains. */
 #include "ops/ops.h"
 
 #include <mqbench/plugin.h>
@@ -18,8 +19,8 @@ static mqb_status mul_infer(const struct mqb_graph *graph, const struct mqb_node
     bool broadcast = a->rank == 4 && b->rank == 4 && a->dims[1] == b->dims[1] && b->dims[2] == 1 && b->dims[3] == 1;
     if (!mqb_value_same_shape(a, b) && !broadcast)
         return mqb_fail(error, MQB_ERR_ARGUMENT,
-                               "inputs '%s' %s and '%s' %s do not go together; expected equal shapes, or [N, C, 1, 1] as the second",
-                               a->name, mqb_shape_text(a, text_a), b->name, mqb_shape_text(b, text_b));
+                        "inputs '%s' %s and '%s' %s do not go together; expected equal shapes, or [N, C, 1, 1] as the second",
+                        a->name, mqb_shape_text(a, text_a), b->name, mqb_shape_text(b, text_b));
     return mqb_infer_output(output, a->rank, a->dims, true, error);
 }
 
@@ -77,7 +78,8 @@ static void mul_forward(const struct mqb_op_context *context, const struct mqb_o
         }
 }
 
-MQB_MULTIVERSION static void mul_sum_pixels(int64_t pixels, int64_t channels, const float *a, const float *dy, float *db, bool add)
+MQB_MULTIVERSION static void mul_sum_pixels(int64_t pixels, int64_t channels, const float *a, const float *dy, float *db,
+                                            bool add)
 {
     for (int64_t c = 0; c < channels; c += TILE) {
         int64_t width = channels - c < TILE ? channels - c : TILE;

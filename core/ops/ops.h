@@ -38,8 +38,7 @@ mqb_status mqb_infer_vector(const struct mqb_graph *graph, const struct mqb_node
                             int64_t length, bool optional, struct mqb_error *error);
 bool mqb_value_same_shape(const struct mqb_value *a, const struct mqb_value *b);
 /* Sets the output and checks that its size is sane: every dim >= 1, at most 2^31 - 1 elements (of an image if batched). */
-mqb_status mqb_infer_output(struct mqb_value *output, int32_t rank, const int64_t *dims, bool batched,
-                            struct mqb_error *error);
+mqb_status mqb_infer_output(struct mqb_value *output, int32_t rank, const int64_t *dims, bool batched, struct mqb_error *error);
 /* The whole infer function of an operator that keeps the shape of its only batched input, 0. */
 mqb_status mqb_infer_same(const struct mqb_graph *graph, const struct mqb_node *node, struct mqb_value *output,
                           struct mqb_error *error);
@@ -75,7 +74,8 @@ struct mqb_window {
     int64_t dilation_h, dilation_w;
 };
 /* Reads strides, pads and dilations (r and s are set by the caller) and checks them. */
-mqb_status mqb_window_read(const struct mqb_node *node, int64_t r, int64_t s, struct mqb_window *window, struct mqb_error *error);
+mqb_status mqb_window_read(const struct mqb_node *node, int64_t r, int64_t s, struct mqb_window *window,
+                           struct mqb_error *error);
 /* Output size; 0 if the kernel does not fit. ceil: the last window may reach beyond the padding but starts before it. */
 void mqb_window_output(const struct mqb_window *window, int64_t h, int64_t w, bool ceil, int64_t *p, int64_t *q);
 
@@ -91,7 +91,7 @@ static inline void mqb_window_span(int64_t index, int64_t stride, int64_t pad, i
 /* ---- pooling.c: what MaxPool and AveragePool share; their state is a struct mqb_window ---- */
 
 mqb_status mqb_pooling_infer(const struct mqb_graph *graph, const struct mqb_node *node, struct mqb_value *output,
-                          struct mqb_error *error);
+                             struct mqb_error *error);
 mqb_status mqb_pooling_create(struct mqb_op_context *context, size_t *scratch_size, struct mqb_error *error);
 void mqb_pooling_destroy(struct mqb_op_context *context);
 
@@ -108,7 +108,8 @@ void mqb_convolve_backward(const struct mqb_op_context *context, const struct mq
 /* ---- fixed.c: loops over whole parameters ---- */
 
 /* Runs the pieces on the pool, or in order on this thread if pool is NULL. */
-void mqb_fixed_run(struct mqb_pool *pool, int64_t num_pieces, void (*task)(void *context, int index, int worker), void *context);
+void mqb_fixed_run(struct mqb_pool *pool, int64_t num_pieces, void (*task)(void *context, int index, int worker),
+                   void *context);
 /* How many pieces of about 16384 elements `count` items of `item_size` elements make; *per_piece items each, the last fewer.
  * Does not depend on the number of threads. */
 int64_t mqb_fixed_pieces(int64_t count, int64_t item_size, int64_t *per_piece);

@@ -18,13 +18,13 @@ static mqb_status pad_infer(const struct mqb_graph *graph, const struct mqb_node
     for (int32_t i = 0; i < x->rank; i++) {
         int64_t begin = mqb_attr_li(node, "pads_begin", i, 0), end = mqb_attr_li(node, "pads_end", i, 0);
         if (i == 0 && (begin != 0 || end != 0))
-            return mqb_fail(error, MQB_ERR_ARGUMENT, "it pads the batch by %" PRId64 " and %" PRId64 " images, which is not possible", begin,
-                                   end);
+            return mqb_fail(error, MQB_ERR_ARGUMENT,
+                            "it pads the batch by %" PRId64 " and %" PRId64 " images, which is not possible", begin, end);
         if (begin < 0 || end < 0 || begin > INT32_MAX || end > INT32_MAX)
             return mqb_fail(error, MQB_ERR_ARGUMENT,
-                                   "dimension %" PRId32 " of input '%s' is padded by %" PRId64 " and %" PRId64
-                                   ", expected numbers from 0 to %d (a cut is a Slice)",
-                                   i, x->name, begin, end, INT32_MAX);
+                            "dimension %" PRId32 " of input '%s' is padded by %" PRId64 " and %" PRId64
+                            ", expected numbers from 0 to %d (a cut is a Slice)",
+                            i, x->name, begin, end, INT32_MAX);
         if (i > 0)
             dims[i] = x->dims[i] + begin + end;
     }
@@ -60,7 +60,8 @@ static void pad_backward(const struct mqb_op_context *context, const struct mqb_
     for (int64_t i = 0; i < x.pixels; i++) {
         int64_t position = pad_position(context, x, y, i);
         for (int64_t n = 0; n < grain->images; n++)
-            mqb_copy_or_add(grain->din[0] + n * x.size + i * x.c, grain->dout + n * y.size + position, x.c, grain->accumulate[0]);
+            mqb_copy_or_add(grain->din[0] + n * x.size + i * x.c, grain->dout + n * y.size + position, x.c,
+                            grain->accumulate[0]);
     }
 }
 

@@ -24,8 +24,8 @@ static mqb_status scale_channels_infer(const struct mqb_graph *graph, const stru
         return status;
     char text[MQB_SHAPE_TEXT];
     if (weight->rank < 1)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "input 0 (weight, '%s') has shape %s, expected output channels first", weight->name,
-                               mqb_shape_text(weight, text));
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "input 0 (weight, '%s') has shape %s, expected output channels first",
+                        weight->name, mqb_shape_text(weight, text));
     status = mqb_infer_vector(graph, node, 1, "scale", weight->dims[0], false, error);
     if (status)
         return status;

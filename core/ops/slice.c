@@ -1,4 +1,5 @@
-/* slice.c - Slice: starts, ends (exclusive, beyond the end is the end) and steps by ONNX's dimensions; the batch stays whole. */
+/* slice.c - Slice: starts, ends (exclusive, beyond the end is the end) and steps by ONNX's dimensions; the batch stays whole.
+ */
 #include "ops/ops.h"
 
 #include <inttypes.h>
@@ -9,12 +10,14 @@ struct slice {
     int64_t start[3], step[3], count[3];
 };
 
-static mqb_status slice_read(const struct mqb_node *node, const struct mqb_value *x, struct slice *slice, struct mqb_error *error)
+static mqb_status slice_read(const struct mqb_node *node, const struct mqb_value *x, struct slice *slice,
+                             struct mqb_error *error)
 {
     static const int to_memory[4] = {-1, 2, 0, 1}; /* N, C, H, W */
     if (mqb_attr_li(node, "starts", 0, 0) != 0 || mqb_attr_li(node, "steps", 0, 1) != 1)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "it cuts the batch (starts[0] = %" PRId64 ", steps[0] = %" PRId64 "), which must stay whole",
-                               mqb_attr_li(node, "starts", 0, 0), mqb_attr_li(node, "steps", 0, 1));
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "it cuts the batch (starts[0] = %" PRId64 ", steps[0] = %" PRId64 "), which must stay whole",
+                        mqb_attr_li(node, "starts", 0, 0), mqb_attr_li(node, "steps", 0, 1));
     for (int i = 0; i < 3; i++) {
         slice->start[i] = 0;
         slice->step[i] = slice->count[i] = 1;
@@ -26,9 +29,9 @@ static mqb_status slice_read(const struct mqb_node *node, const struct mqb_value
             end = x->dims[i];
         if (start < 0 || step < 1 || end <= start)
             return mqb_fail(error, MQB_ERR_ARGUMENT,
-                                   "dimension %" PRId32 " of input '%s' (size %" PRId64 ") is cut from %" PRId64 " to %" PRId64
-                                   " by %" PRId64 "; expected 0 <= start < end and a positive step",
-                                   i, x->name, x->dims[i], start, end, step);
+                            "dimension %" PRId32 " of input '%s' (size %" PRId64 ") is cut from %" PRId64 " to %" PRId64
+                            " by %" PRId64 "; expected 0 <= start < end and a positive step",
+                            i, x->name, x->dims[i], start, end, step);
         int k = to_memory[i];
         slice->start[k] = start;
         slice->step[k] = step;

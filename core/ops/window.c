@@ -9,12 +9,13 @@
 static mqb_status window_check(const char *name, int64_t value, int64_t least, struct mqb_error *error)
 {
     if (value < least || value > WINDOW_LIMIT)
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "attribute '%s' contains %" PRId64 ", expected numbers from %" PRId64 " to %d", name, value,
-                               least, WINDOW_LIMIT);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "attribute '%s' contains %" PRId64 ", expected numbers from %" PRId64 " to %d",
+                        name, value, least, WINDOW_LIMIT);
     return MQB_OK;
 }
 
-mqb_status mqb_window_read(const struct mqb_node *node, int64_t r, int64_t s, struct mqb_window *window, struct mqb_error *error)
+mqb_status mqb_window_read(const struct mqb_node *node, int64_t r, int64_t s, struct mqb_window *window,
+                           struct mqb_error *error)
 {
     window->r = r;
     window->s = s;
@@ -31,9 +32,9 @@ mqb_status mqb_window_read(const struct mqb_node *node, int64_t r, int64_t s, st
         const char *name;
         int64_t value, least;
     } checks[] = {
-        {"kernel_shape", window->r, 1},         {"kernel_shape", window->s, 1},         {"strides", window->stride_h, 1},
-        {"strides", window->stride_w, 1},       {"pads", window->pad_top, 0},           {"pads", window->pad_left, 0},
-        {"pads", window->pad_bottom, 0},        {"pads", window->pad_right, 0},         {"dilations", window->dilation_h, 1},
+        {"kernel_shape", window->r, 1},       {"kernel_shape", window->s, 1}, {"strides", window->stride_h, 1},
+        {"strides", window->stride_w, 1},     {"pads", window->pad_top, 0},   {"pads", window->pad_left, 0},
+        {"pads", window->pad_bottom, 0},      {"pads", window->pad_right, 0}, {"dilations", window->dilation_h, 1},
         {"dilations", window->dilation_w, 1},
     };
     for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
@@ -44,7 +45,8 @@ mqb_status mqb_window_read(const struct mqb_node *node, int64_t r, int64_t s, st
     return MQB_OK;
 }
 
-static int64_t window_output(int64_t size, int64_t kernel, int64_t stride, int64_t before, int64_t after, int64_t dilation, bool ceil)
+static int64_t window_output(int64_t size, int64_t kernel, int64_t stride, int64_t before, int64_t after, int64_t dilation,
+                             bool ceil)
 {
     int64_t room = size + before + after - (dilation * (kernel - 1) + 1);
     if (room < 0)

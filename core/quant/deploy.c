@@ -54,14 +54,15 @@ static bool is_op(const struct mqb_node *node, const char *op)
 /* ---- unbatched chains ---- */
 
 /* gamma / sqrt(var + epsilon) in float32, in the order of the BatchScale operator. */
-static mqb_status evaluate_batch_scale(const struct mqb_node *node, int64_t size, const float *gamma, const float *var, float *out,
-                                       struct mqb_error *error)
+static mqb_status evaluate_batch_scale(const struct mqb_node *node, int64_t size, const float *gamma, const float *var,
+                                       float *out, struct mqb_error *error)
 {
     float epsilon = (float)mqb_attr_f(node, "epsilon", 1e-5);
     for (int64_t c = 0; c < size; c++) {
         out[c] = gamma[c] / sqrtf(var[c] + epsilon);
         if (!isfinite(out[c]))
-            return mqb_fail(error, MQB_ERR_NUMERIC, "node '%s' (BatchScale): gamma / sqrt(variance + epsilon) is %g in channel %d", node->name,
+            return mqb_fail(error, MQB_ERR_NUMERIC,
+                            "node '%s' (BatchScale): gamma / sqrt(variance + epsilon) is %g in channel %d", node->name,
                             (double)out[c], (int)c);
     }
     return MQB_OK;
@@ -92,8 +93,10 @@ static mqb_status evaluate_node(struct mqb_deployment *deployment, const struct 
     }
     if (is_op(node, "FakeQuantize") && a)
         return mqb_deploy_freeze(deployment, node, node->output, a, out, error);
-    return mqb_fail(error, MQB_ERR_UNSUPPORTED, "node '%s' (%s) computes parameter '%s', which deployment can only do for BatchScale, "
-                    "ScaleChannels and FakeQuantize", node->name, node->op->name, output->name);
+    return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                    "node '%s' (%s) computes parameter '%s', which deployment can only do for BatchScale, "
+                    "ScaleChannels and FakeQuantize",
+                    node->name, node->op->name, output->name);
 }
 
 static mqb_status evaluate_unbatched(struct mqb_deployment *deployment, struct mqb_error *error)

@@ -24,15 +24,20 @@ static mqb_status check_qparams(const struct mqb_point *point, const struct mqb_
 {
     const char *algorithm = algorithm_name(point);
     if (q->num_levels > 0)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "'%s' cannot be deployed: algorithm %s quantizes it to %d levels that are not evenly "
-                        "spaced, and integer hardware has no form for that", point->name, algorithm, (int)q->num_levels);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "'%s' cannot be deployed: algorithm %s quantizes it to %d levels that are not evenly "
+                        "spaced, and integer hardware has no form for that",
+                        point->name, algorithm, (int)q->num_levels);
     if (q->num_channels != point->scheme.num_channels || !q->scale || !q->zero_point || q->qmin >= q->qmax)
-        return mqb_fail(error, MQB_ERR_INTERNAL, "'%s': algorithm %s gave %d scales for codes %d to %d, expected %d scales", point->name,
-                        algorithm, (int)q->num_channels, (int)q->qmin, (int)q->qmax, (int)point->scheme.num_channels);
+        return mqb_fail(error, MQB_ERR_INTERNAL, "'%s': algorithm %s gave %d scales for codes %d to %d, expected %d scales",
+                        point->name, algorithm, (int)q->num_channels, (int)q->qmin, (int)q->qmax,
+                        (int)point->scheme.num_channels);
     for (int32_t c = 0; c < q->num_channels; c++)
         if (!isfinite(q->scale[c]) || !(q->scale[c] > 0.0f))
-            return mqb_fail(error, MQB_ERR_NUMERIC, "'%s' has scale %g in channel %d, expected a finite number above 0; the training "
-                            "diverged or the point was never calibrated", point->name, (double)q->scale[c], (int)c);
+            return mqb_fail(error, MQB_ERR_NUMERIC,
+                            "'%s' has scale %g in channel %d, expected a finite number above 0; the training "
+                            "diverged or the point was never calibrated",
+                            point->name, (double)q->scale[c], (int)c);
     return MQB_OK;
 }
 
@@ -45,8 +50,8 @@ static int32_t quantize_weight(const struct mqb_frozen *frozen, float x, int32_t
     return !(q > frozen->qmin) ? frozen->qmin : q > frozen->qmax ? frozen->qmax : (int32_t)q;
 }
 
-static mqb_status freeze_codes(const struct mqb_point *point, const struct mqb_value *value, struct mqb_frozen *frozen, const float *x,
-                               float *grid, struct mqb_error *error)
+static mqb_status freeze_codes(const struct mqb_point *point, const struct mqb_value *value, struct mqb_frozen *frozen,
+                               const float *x, float *grid, struct mqb_error *error)
 {
     int64_t size = mqb_value_size(value), channels = frozen->num_channels, inner = size / channels;
     frozen->num_codes = size;
@@ -63,13 +68,16 @@ static mqb_status freeze_codes(const struct mqb_point *point, const struct mqb_v
         for (int64_t i = 0; i < size; i++)
             frozen->codes[i] = quantize_weight(frozen, x[i], (int32_t)(i / inner));
     } else {
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "'%s' cannot be deployed: algorithm %s is neither affine nor says which integer codes its "
-                        "weights have", point->name, algorithm_name(point));
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "'%s' cannot be deployed: algorithm %s is neither affine nor says which integer codes its "
+                        "weights have",
+                        point->name, algorithm_name(point));
     }
     for (int64_t i = 0; i < size; i++) {
         int64_t c = i / inner;
         if (frozen->codes[i] < frozen->qmin || frozen->codes[i] > frozen->qmax)
-            return mqb_fail(error, MQB_ERR_INTERNAL, "'%s': algorithm %s gave code %d for element %" PRId64 ", outside %d to %d", point->name,
+            return mqb_fail(error, MQB_ERR_INTERNAL,
+                            "'%s': algorithm %s gave code %d for element %" PRId64 ", outside %d to %d", point->name,
                             algorithm_name(point), (int)frozen->codes[i], i, (int)frozen->qmin, (int)frozen->qmax);
         grid[i] = (float)(frozen->codes[i] - frozen->zero_point[c]) * frozen->scale[c];
     }
@@ -97,11 +105,13 @@ static mqb_status append_frozen(struct mqb_deployment *deployment, struct mqb_fr
 /* Points of private consumers on one tensor are the same code only if they agree. */
 static mqb_status check_second(const struct mqb_frozen *first, const struct mqb_qparams *q, struct mqb_error *error)
 {
-    if (first->scale[0] == q->scale[0] && first->zero_point[0] == q->zero_point[0] && first->qmin == q->qmin && first->qmax == q->qmax)
+    if (first->scale[0] == q->scale[0] && first->zero_point[0] == q->zero_point[0] && first->qmin == q->qmin &&
+        first->qmax == q->qmax)
         return MQB_OK;
-    return mqb_fail(error, MQB_ERR_UNSUPPORTED, "tensor '%s' has two quantization points with different parameters (scale %.9g and %.9g), "
-                    "but can be stored once only; use a backend that places one point on a tensor", first->name,
-                    (double)first->scale[0], (double)q->scale[0]);
+    return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                    "tensor '%s' has two quantization points with different parameters (scale %.9g and %.9g), "
+                    "but can be stored once only; use a backend that places one point on a tensor",
+                    first->name, (double)first->scale[0], (double)q->scale[0]);
 }
 
 mqb_status mqb_deploy_freeze(struct mqb_deployment *deployment, const struct mqb_node *node, mqb_value_id value, const float *x,
@@ -119,8 +129,10 @@ mqb_status mqb_deploy_freeze(struct mqb_deployment *deployment, const struct mqb
     if (status != MQB_OK)
         return status;
     if (!x && !(point->quantizer->flags & MQB_QUANTIZER_AFFINE))
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "'%s' cannot be deployed: algorithm %s transforms activations at run time, which integer "
-                        "hardware does not do", point->name, algorithm_name(point));
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "'%s' cannot be deployed: algorithm %s transforms activations at run time, which integer "
+                        "hardware does not do",
+                        point->name, algorithm_name(point));
     struct mqb_frozen *frozen = mqb_deploy_frozen(deployment, value);
     if (frozen)
         return check_second(frozen, &q, error);

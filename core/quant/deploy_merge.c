@@ -32,8 +32,10 @@ static mqb_status check_divisor(const struct mqb_graph *graph, const struct mqb_
     if (scale && strcmp(scale->op->name, "BatchScale") == 0 && scale->inputs[0] == norm->inputs[1] &&
         scale->inputs[1] == norm->inputs[4] && mqb_attr_f(scale, "epsilon", 1e-5) == mqb_attr_f(norm, "epsilon", 1e-5))
         return MQB_OK;
-    return mqb_fail(error, MQB_ERR_UNSUPPORTED, "node '%s' (BatchNormalization) divides by '%s', which is not gamma / sqrt(variance + epsilon) "
-                    "of the same normalization, so it cannot be merged for deployment", norm->name, graph->values[divisor].name);
+    return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                    "node '%s' (BatchNormalization) divides by '%s', which is not gamma / sqrt(variance + epsilon) "
+                    "of the same normalization, so it cannot be merged for deployment",
+                    norm->name, graph->values[divisor].name);
 }
 
 static mqb_status check_scale_of_weight(const struct merge *m, const struct mqb_frozen *frozen, struct mqb_error *error)
@@ -42,13 +44,17 @@ static mqb_status check_scale_of_weight(const struct merge *m, const struct mqb_
     const struct mqb_node *layer = &graph->nodes[m->layer];
     mqb_value_id weight = layer->inputs[1];
     if (frozen && !frozen->scheme.per_channel && m->channels > 1)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "batch normalization '%s' was kept separate from layer '%s' in training, and it scales every "
-                        "channel differently, so it cannot be folded into weight '%s', which has one scale for the whole tensor; train "
-                        "with --bn-fold 4, or use a backend with a scale per channel", graph->nodes[m->norm].name, layer->name,
-                        frozen->name);
+        return mqb_fail(
+            error, MQB_ERR_UNSUPPORTED,
+            "batch normalization '%s' was kept separate from layer '%s' in training, and it scales every "
+            "channel differently, so it cannot be folded into weight '%s', which has one scale for the whole tensor; train "
+            "with --bn-fold 4, or use a backend with a scale per channel",
+            graph->nodes[m->norm].name, layer->name, frozen->name);
     if (mqb_deploy_readers(graph, weight) != 1)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "weight '%s' of layer '%s' is shared by several layers, so batch normalization '%s' cannot be "
-                        "folded into it", graph->values[weight].name, layer->name, graph->nodes[m->norm].name);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "weight '%s' of layer '%s' is shared by several layers, so batch normalization '%s' cannot be "
+                        "folded into it",
+                        graph->values[weight].name, layer->name, graph->nodes[m->norm].name);
     return MQB_OK;
 }
 
@@ -61,9 +67,11 @@ static mqb_status negate_channel(struct mqb_frozen *frozen, int64_t channel, int
     for (int64_t i = 0; i < inner; i++) {
         int32_t code = mirror - codes[i];
         if (code < frozen->qmin || code > frozen->qmax)
-            return mqb_fail(error, MQB_ERR_UNSUPPORTED, "channel %d of weight '%s' uses code %d, and its batch normalization has a negative scale: "
-                            "the mirrored code %d is outside %d to %d; use symmetric codes without the lowest one, or --bn-fold 4",
-                            (int)channel, frozen->name, (int)codes[i], (int)code, (int)frozen->qmin, (int)frozen->qmax);
+            return mqb_fail(
+                error, MQB_ERR_UNSUPPORTED,
+                "channel %d of weight '%s' uses code %d, and its batch normalization has a negative scale: "
+                "the mirrored code %d is outside %d to %d; use symmetric codes without the lowest one, or --bn-fold 4",
+                (int)channel, frozen->name, (int)codes[i], (int)code, (int)frozen->qmin, (int)frozen->qmax);
         codes[i] = code;
     }
     frozen->zero_point[channel] = mirror - z;
@@ -83,7 +91,8 @@ static mqb_status scale_weight(const struct merge *m, struct mqb_error *error)
     for (int64_t k = 0; k < m->channels; k++) {
         float sf = m->gamma[k] / sqrtf(m->var[k] + m->epsilon);
         if (!isfinite(sf))
-            return mqb_fail(error, MQB_ERR_NUMERIC, "node '%s' (BatchNormalization): gamma / sqrt(variance + epsilon) is %g in channel %d",
+            return mqb_fail(error, MQB_ERR_NUMERIC,
+                            "node '%s' (BatchNormalization): gamma / sqrt(variance + epsilon) is %g in channel %d",
                             graph->nodes[m->norm].name, (double)sf, (int)k);
         if (!frozen) {
             for (int64_t i = k * inner; i < (k + 1) * inner; i++)
@@ -129,8 +138,9 @@ static mqb_status set_bias(const struct merge *m, struct mqb_error *error)
     for (int64_t k = 0; status == MQB_OK && k < m->channels; k++) {
         bias[k] = (float)merged_bias(m, k, old ? (double)old[k] : 0.0);
         if (!isfinite(bias[k]))
-            status = mqb_fail(error, MQB_ERR_NUMERIC, "merging batch normalization '%s' gives layer '%s' the bias %g in channel %d",
-                              graph->nodes[m->norm].name, layer->name, (double)bias[k], (int)k);
+            status =
+                mqb_fail(error, MQB_ERR_NUMERIC, "merging batch normalization '%s' gives layer '%s' the bias %g in channel %d",
+                         graph->nodes[m->norm].name, layer->name, (double)bias[k], (int)k);
     }
     if (status == MQB_OK)
         status = mqb_graph_calls.add_value(graph, MQB_VALUE_PARAM, name, 1, &m->channels, bias, &value, error);
@@ -148,10 +158,12 @@ static mqb_status merge_one(struct mqb_deployment *deployment, mqb_node_id id, b
     mqb_value_id x = norm->inputs[0], y = norm->output;
     mqb_node_id producer = graph->values[x].producer;
     bool has_divisor = norm->num_inputs > 5 && norm->inputs[5] != MQB_NONE;
-    bool alone = producer != MQB_NONE && is_layer(&graph->nodes[producer]) && mqb_deploy_readers(graph, x) == 1 && x != graph->output;
+    bool alone =
+        producer != MQB_NONE && is_layer(&graph->nodes[producer]) && mqb_deploy_readers(graph, x) == 1 && x != graph->output;
     *merged = false;
     if (!alone && has_divisor)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "node '%s' (BatchNormalization) has a divisor, but does not follow a convolution of its own",
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "node '%s' (BatchNormalization) has a divisor, but does not follow a convolution of its own",
                         norm->name);
     if (!alone)
         return MQB_OK; /* a normalization that no layer can take up stays in float */
@@ -168,7 +180,8 @@ static mqb_status merge_one(struct mqb_deployment *deployment, mqb_node_id id, b
         .channels = graph->values[norm->inputs[1]].dims[0],
     };
     if (!m.gamma || !m.beta || !m.mean || !m.var || (has_divisor && !m.divisor))
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "node '%s' (BatchNormalization) has a parameter that is not a constant", norm->name);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "node '%s' (BatchNormalization) has a parameter that is not a constant",
+                        norm->name);
     mqb_status status = has_divisor ? check_divisor(graph, norm, error) : scale_weight(&m, error);
     if (status == MQB_OK)
         status = set_bias(&m, error);

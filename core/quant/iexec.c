@@ -20,7 +20,9 @@ static void quantize_input(const struct mqb_program *program, int64_t size, cons
     const struct mqb_itensor *t = &program->tensors[program->input];
     const struct mqb_program_tensor *info = &t->info;
     for (int64_t i = 0; i < size; i++)
-        codes[i] = (uint8_t)(mqb_quantize_value(&program->contract, x[i], info->scale, info->zero_point, info->qmin, info->qmax) + t->offset);
+        codes[i] =
+            (uint8_t)(mqb_quantize_value(&program->contract, x[i], info->scale, info->zero_point, info->qmin, info->qmax) +
+                      t->offset);
 }
 
 static void tap(const struct run *run, int32_t tensor, int64_t first, int64_t images, const uint8_t *codes)
@@ -75,7 +77,8 @@ static void run_task(void *context, int index, int worker)
     for (int32_t i = 0; i < program->num_ops; i++)
         run_op(run, &program->ops[i], arena, first, images);
     if (program->output != MQB_NONE)
-        dequantize_output(program, images * program->num_classes, (const uint8_t *)arena + program->tensors[program->output].place,
+        dequantize_output(program, images * program->num_classes,
+                          (const uint8_t *)arena + program->tensors[program->output].place,
                           run->logits + first * program->num_classes);
 }
 

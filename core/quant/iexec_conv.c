@@ -31,9 +31,12 @@ size_t mqb_iconv_accumulators_size(const struct mqb_iconv *conv, int32_t group)
     return align_up(pixels * (size_t)conv->shape.k * sizeof(int32_t));
 }
 
+/* Of the padded image, one number a group. */
 static size_t sums_size(const struct mqb_conv_shape *shape)
 {
-    return align_up((size_t)shape->h * (size_t)shape->w * (size_t)shape->groups * sizeof(uint32_t));
+    size_t h = (size_t)(shape->h + shape->pad_top + shape->pad_bottom),
+           w = (size_t)(shape->w + shape->pad_left + shape->pad_right);
+    return align_up(h * w * (size_t)shape->groups * sizeof(uint32_t));
 }
 
 size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv, int32_t group)
@@ -46,7 +49,8 @@ size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv, int32_t group)
 }
 
 /* Accumulators of whole pixels to codes, or to logits if the layer is the last. */
-static void finish_pixels(const struct mqb_iconv *conv, const int32_t *accumulators, int64_t num_pixels, uint8_t *codes, float *logits)
+static void finish_pixels(const struct mqb_iconv *conv, const int32_t *accumulators, int64_t num_pixels, uint8_t *codes,
+                          float *logits)
 {
     int32_t k_count = conv->shape.k;
     if (codes) {
@@ -103,8 +107,8 @@ static void convolve_pixel(const struct mqb_iconv *conv, const uint8_t *x, int32
         acc[k] = conv->bias[k] + dot(window, patch + k / group_k * window, conv->weight + k * window);
 }
 
-MQB_MULTIVERSION static void depthwise_tap(int32_t size, int32_t zero, const uint8_t *restrict x, const int16_t *restrict weight,
-                                           int32_t *restrict acc)
+MQB_MULTIVERSION static void depthwise_tap(int32_t size, int32_t zero, const uint8_t *restrict x,
+                                           const int16_t *restrict weight, int32_t *restrict acc)
 {
     int32_t k = 0;
     for (; k + 16 <= size; k += 16)
@@ -136,8 +140,8 @@ static void depthwise_pixel(const struct mqb_iconv *conv, const uint8_t *x, int3
         }
 }
 
-static void run_own(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch, uint8_t *codes,
-                    float *logits)
+static void run_own(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch,
+                    uint8_t *codes, float *logits)
 {
     const struct mqb_conv_shape *shape = &conv->shape;
     int64_t x_size = (int64_t)shape->h * shape->w * shape->c, at = 0;
@@ -154,30 +158,53 @@ static void run_own(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, i
 
 /* ---- a provider's kernel ---- */
 
-/* sums[h][w][g]: over the channels of a group. */
-static void sum_channels(const struct mqb_conv_shape *shape, const uint8_t *x, uint32_t *sums)
-{
-    int64_t count = (int64_t)shape->h * shape->w * shape->groups;
-    int32_t group_c = shape->c / shape->groups;
-    for (int64_t i = 0; i < count; i++, x += group_c) {
-        uint32_t sum = 0;
-        for (int32_t c = 0; c < group_c; c++)
-            sum += x[c];
-        sums[i] = sum;
-    }
-}
-
-static uint32_t sum_window(const struct mqb_conv_shape *shape, const uint32_t *sums, uint32_t outside, int32_t g, int32_t p, int32_t q)
+MQB_MULTIVERSION static uint32_t sum_bytes(int32_t size, const uint8_t *x)
 {
     uint32_t sum = 0;
-    for (int32_t r = 0; r < shape->r; r++)
-        for (int32_t s = 0; s < shape->s; s++) {
-            int32_t h = p * shape->stride_h - shape->pad_top + r * shape->dilation_h;
-            int32_t w = q * shape->stride_w - shape->pad_left + s * shape->dilation_w;
-            bool inside = h >= 0 && h < shape->h && w >= 0 && w < shape->w;
-            sum += inside ? sums[((int64_t)h * shape->w + w) * shape->groups + g] : outside;
-        }
+    for (int32_t i = 0; i < size; i++)
+        sum += x[i];
     return sum;
+}
+
+/* sums[h][w][g] over the channels of a group, in the padded image. */
+static void sum_channels(const struct mqb_conv_shape *shape, const uint8_t *x, uint32_t zero, uint32_t *sums)
+{
+    int32_t group_c = shape->c / shape->groups;
+    for (int32_t h = -shape->pad_top; h < shape->h + shape->pad_bottom; h++)
+        for (int32_t w = -shape->pad_left; w < shape->w + shape->pad_right; w++, sums += shape->groups) {
+            bool inside = h >= 0 && h < shape->h && w >= 0 && w < shape->w;
+            const uint8_t *pixel = inside ? x + ((int64_t)h * shape->w + w) * shape->c : NULL;
+            for (int32_t g = 0; g < shape->groups; g++)
+                sums[g] = inside ? sum_bytes(group_c, pixel + g * group_c) : zero * (uint32_t)group_c;
+        }
+}
+
+static uint32_t sum_window(const struct mqb_conv_shape *shape, const uint32_t *sums, int32_t g, int32_t p, int32_t q)
+{
+    int64_t width = shape->w + shape->pad_left + shape->pad_right;
+    uint32_t sum = 0;
+    for (int32_t r = 0; r < shape->r; r++) {
+        const uint32_t *row =
+            sums + ((p * shape->stride_h + r * shape->dilation_h) * width + q * shape->stride_w) * shape->groups + g;
+        for (int32_t s = 0; s < shape->s; s++)
+            sum += row[(int64_t)s * shape->dilation_w * shape->groups];
+    }
+    return sum;
+}
+
+MQB_MULTIVERSION static void add_constant(int32_t size, const uint32_t *constant, int32_t *acc)
+{
+    MQB_ELEMENTWISE
+    for (int32_t k = 0; k < size; k++)
+        acc[k] = (int32_t)((uint32_t)acc[k] + constant[k]);
+}
+
+MQB_MULTIVERSION static void add_window(int32_t size, const uint32_t *constant, const uint32_t *weight, uint32_t window,
+                                        int32_t *acc)
+{
+    MQB_ELEMENTWISE
+    for (int32_t k = 0; k < size; k++)
+        acc[k] = (int32_t)((uint32_t)acc[k] + constant[k] + weight[k] * window);
 }
 
 /* raw -> A for output pixels [first, first + count) of an image. */
@@ -185,16 +212,15 @@ static void correct_pixels(const struct mqb_iconv *conv, const uint32_t *sums, i
 {
     const struct mqb_conv_shape *shape = &conv->shape;
     int32_t group_k = shape->k / shape->groups;
-    uint32_t outside = (uint32_t)conv->zero_stored * (uint32_t)(shape->c / shape->groups);
     for (int64_t i = 0; i < count; i++, acc += shape->k) {
-        int32_t p = (int32_t)((first + i) / shape->q), q = (int32_t)((first + i) % shape->q);
-        for (int32_t g = 0; g < shape->groups; g++) {
-            uint32_t window = conv->window_weight ? sum_window(shape, sums, outside, g, p, q) : 0;
-            for (int32_t k = g * group_k; k < (g + 1) * group_k; k++) {
-                uint32_t more = conv->window_weight ? conv->window_weight[k] * window : 0;
-                acc[k] = (int32_t)((uint32_t)acc[k] + conv->constant[k] + more);
-            }
+        if (!conv->window_weight) {
+            add_constant(shape->k, conv->constant, acc);
+            continue;
         }
+        int32_t p = (int32_t)((first + i) / shape->q), q = (int32_t)((first + i) % shape->q);
+        for (int32_t g = 0; g < shape->groups; g++)
+            add_window(group_k, conv->constant + g * group_k, conv->window_weight + g * group_k,
+                       sum_window(shape, sums, g, p, q), acc + g * group_k);
     }
 }
 
@@ -208,7 +234,7 @@ static void run_provider(const struct mqb_iconv *conv, int32_t n, const uint8_t 
     conv->compute->iconv_forward(conv->plan, n, x, (uint8_t)conv->zero_stored, conv->packed, accumulators, scratch);
     for (int32_t i = 0; i < n; i++) {
         if (conv->window_weight)
-            sum_channels(shape, x + i * x_size, sums);
+            sum_channels(shape, x + i * x_size, (uint32_t)conv->zero_stored, sums);
         for (int64_t first = 0; first < pixels; first += chunk) {
             int64_t count = pixels - first < chunk ? pixels - first : chunk, at = (i * pixels + first) * shape->k;
             correct_pixels(conv, sums, first, count, accumulators + at);
@@ -217,8 +243,8 @@ static void run_provider(const struct mqb_iconv *conv, int32_t n, const uint8_t 
     }
 }
 
-void mqb_iconv_run(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch, uint8_t *codes,
-                   float *logits)
+void mqb_iconv_run(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch,
+                   uint8_t *codes, float *logits)
 {
     if (conv->plan)
         run_provider(conv, n, x, accumulators, scratch, codes, logits);

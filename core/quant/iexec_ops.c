@@ -64,7 +64,8 @@ static int32_t mean_float(const struct mqb_contract *contract, const struct mqb_
     for (int64_t h = span.h0; h < span.h1; h++)
         for (int64_t w = span.w0; w < span.w1; w++)
             sum += x->info.scale * (float)((int32_t)in[(h * x->w + w) * x->c] - x->zero_stored);
-    return mqb_quantize_value(contract, sum / (float)mean->count, y->info.scale, y->info.zero_point, y->info.qmin, y->info.qmax);
+    return mqb_quantize_value(contract, sum / (float)mean->count, y->info.scale, y->info.zero_point, y->info.qmin,
+                              y->info.qmax);
 }
 
 static void run_average_pool(const struct mqb_program *program, const struct mqb_iop *op, const uint8_t *in, uint8_t *out)

@@ -30,8 +30,8 @@ static bool vector_form(const struct mqb_requantizer *r, int32_t *form)
 }
 
 mqb_status mqb_rescale_create(struct mqb_rescale *rescale, const struct mqb_contract *contract, float s_x, const float *s_w,
-                              int32_t num_scales, const struct mqb_itensor *out, const float *bias, int32_t num_channels, int32_t low,
-                              int32_t high, struct mqb_error *error)
+                              int32_t num_scales, const struct mqb_itensor *out, const float *bias, int32_t num_channels,
+                              int32_t low, int32_t high, struct mqb_error *error)
 {
     *rescale = (struct mqb_rescale){.num_channels = num_channels, .low = low, .high = high, .offset = out->offset};
     size_t padded = ((size_t)num_channels + BLOCK - 1) / BLOCK * BLOCK;
@@ -44,8 +44,8 @@ mqb_status mqb_rescale_create(struct mqb_rescale *rescale, const struct mqb_cont
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the multipliers of %d channels", (int)num_channels);
     for (int32_t k = 0; k < num_channels; k++) {
         struct mqb_requantizer *r = &rescale->scalar[k];
-        mqb_status status = mqb_requantizer_init(r, contract, s_x, s_w[num_scales > 1 ? k : 0], out->info.scale, out->info.zero_point,
-                                                 low, high, error);
+        mqb_status status = mqb_requantizer_init(r, contract, s_x, s_w[num_scales > 1 ? k : 0], out->info.scale,
+                                                 out->info.zero_point, low, high, error);
         if (status != MQB_OK)
             return mqb_fail_prefix(error, status, "channel %d", (int)k);
         r->bias = bias ? bias[k] : 0.0f;
@@ -54,8 +54,8 @@ mqb_status mqb_rescale_create(struct mqb_rescale *rescale, const struct mqb_cont
         rescale->bias32[k] = r->bias / r->s_y;
         rescale->bias64[k] = (double)r->bias / r->s_y;
         if (!isfinite(rescale->bias32[k]))
-            return mqb_fail(error, MQB_ERR_NUMERIC, "channel %d: bias %g divided by the output scale %g is not a finite number", (int)k,
-                            (double)r->bias, (double)r->s_y);
+            return mqb_fail(error, MQB_ERR_NUMERIC, "channel %d: bias %g divided by the output scale %g is not a finite number",
+                            (int)k, (double)r->bias, (double)r->s_y);
     }
     const struct mqb_requantizer *r = &rescale->scalar[0];
     rescale->form = MQB_RESCALE_SCALAR;
@@ -75,62 +75,70 @@ void mqb_rescale_destroy(struct mqb_rescale *rescale)
     mqb_deallocate(rescale->bias64);
 }
 
-/* |v| <= 1024 here, so the whole part is exact as int32 and the difference is exact. */
-#define ROUND_AWAY(type, v, whole)                       \
-    do {                                                 \
-        type difference = (v) - (type)(whole);           \
-        whole += (difference >= (type)0.5 ? 1 : 0);      \
-        whole -= (difference <= (type)-0.5 ? 1 : 0);     \
-    } while (0)
+/* |v| <= 1024 here. Adding and taking away 1.5 * 2^23 (1.5 * 2^52) rounds half to even; what was rounded off is exact, and
+ * tells a tie. */
+#define EVEN_float(v) (((v) + 12582912.0f) - 12582912.0f)
+#define EVEN_double(v) (((v) + 6755399441055744.0) - 6755399441055744.0)
 
-#define ROUND_UP(type, v, whole)                         \
-    do {                                                 \
-        whole -= ((v) < (type)(whole) ? 1 : 0);          \
-        type difference = (v) - (type)(whole);           \
-        whole += (difference >= (type)0.5 ? 1 : 0);      \
-    } while (0)
+#define ROUND_EVEN(type, v) EVEN_##type(v)
+#define ROUND_AWAY(type, v) round_away_##type(v)
+#define ROUND_UP(type, v) round_up_##type(v)
 
-/* Adding and taking away 1.5 * 2^23 (2^52) rounds half to even. */
-#define ROUND_EVEN_F32(type, v, whole) whole = (int32_t)(((v) + 12582912.0f) - 12582912.0f)
-#define ROUND_EVEN_F64(type, v, whole) whole = (int32_t)(((v) + 6755399441055744.0) - 6755399441055744.0)
-
-/* One block of up to BLOCK channels of a pixel. `count` is BLOCK or the rest; the compiler sees both cases. */
-#define RESCALE_BLOCK(type, multiplier, bias, ROUND, count)                          \
-    for (int32_t j = 0; j < (count); j++) {                                          \
-        type v = (type)a[j] * (multiplier)[j];                                       \
-        v = v + (bias)[j];                                                           \
-        v = v + before;                                                              \
-        v = v < low ? low : v;                                                       \
-        v = v > high ? high : v;                                                     \
-        int32_t whole = (int32_t)v;                                                  \
-        ROUND(type, v, whole);                                                       \
-        out[j] = (uint8_t)(whole + after);                                           \
+#define ROUND_FUNCTIONS(type)                                                                                                  \
+    static inline type round_away_##type(type v)                                                                               \
+    {                                                                                                                          \
+        type even = EVEN_##type(v), rest = v - even;                                                                           \
+        even += (rest == (type)0.5) & (v > 0) ? (type)1 : (type)0;                                                             \
+        return even - ((rest == (type)-0.5) & (v < 0) ? (type)1 : (type)0);                                                    \
+    }                                                                                                                          \
+    static inline type round_up_##type(type v)                                                                                 \
+    {                                                                                                                          \
+        type even = EVEN_##type(v);                                                                                            \
+        return even + (v - even == (type)0.5 ? (type)1 : (type)0);                                                             \
     }
 
-#define RESCALE_FUNCTION(name, type, multiplier, bias, ROUND)                                                             \
-    MQB_MULTIVERSION static void name(const struct mqb_rescale *s, const int32_t *acc, int64_t num_pixels, uint8_t *codes) \
-    {                                                                                                                     \
-        const type before = (type)s->zero_before;                                                                         \
-        const type low = (type)(s->low - s->zero_after), high = (type)(s->high - s->zero_after);                          \
-        const int32_t after = s->zero_after + s->offset, channels = s->num_channels;                                      \
-        for (int64_t i = 0; i < num_pixels; i++) {                                                                        \
-            for (int32_t k = 0; k < channels; k += BLOCK) {                                                               \
-                const int32_t *restrict a = acc + i * channels + k;                                                       \
-                uint8_t *restrict out = codes + i * channels + k;                                                         \
-                const type *restrict m = s->multiplier + k, *restrict b = s->bias + k;                                    \
-                if (channels - k >= BLOCK) {                                                                              \
-                    RESCALE_BLOCK(type, m, b, ROUND, BLOCK)                                                               \
-                } else {                                                                                                  \
-                    RESCALE_BLOCK(type, m, b, ROUND, channels - k)                                                        \
-                }                                                                                                         \
-            }                                                                                                             \
-        }                                                                                                                 \
+ROUND_FUNCTIONS(float)
+ROUND_FUNCTIONS(double)
+
+/* A block of up to BLOCK channels of a pixel, in two loops over a small array, so that each is vectorized. `count` is BLOCK or
+ * the rest; the compiler sees both cases. */
+#define RESCALE_BLOCK(type, ROUND, count)                                                                                      \
+    for (int32_t j = 0; j < (count); j++) {                                                                                    \
+        type v = (type)a[j] * m[j];                                                                                            \
+        v = v + b[j];                                                                                                          \
+        v = v + before;                                                                                                        \
+        v = v < low ? low : v;                                                                                                 \
+        v = v > high ? high : v;                                                                                               \
+        whole[j] = (int32_t)ROUND(type, v) + after;                                                                            \
+    }                                                                                                                          \
+    for (int32_t j = 0; j < (count); j++)                                                                                      \
+        out[j] = (uint8_t)whole[j];
+
+#define RESCALE_FUNCTION(name, type, multiplier, bias, ROUND)                                                                  \
+    MQB_MULTIVERSION static void name(const struct mqb_rescale *s, const int32_t *acc, int64_t num_pixels, uint8_t *codes)     \
+    {                                                                                                                          \
+        const type before = (type)s->zero_before;                                                                              \
+        const type low = (type)(s->low - s->zero_after), high = (type)(s->high - s->zero_after);                               \
+        const int32_t after = s->zero_after + s->offset, channels = s->num_channels;                                           \
+        int32_t whole[BLOCK];                                                                                                  \
+        for (int64_t i = 0; i < num_pixels; i++) {                                                                             \
+            for (int32_t k = 0; k < channels; k += BLOCK) {                                                                    \
+                const int32_t *a = acc + i * channels + k;                                                                     \
+                uint8_t *out = codes + i * channels + k;                                                                       \
+                const type *m = s->multiplier + k, *b = s->bias + k;                                                           \
+                if (channels - k >= BLOCK) {                                                                                   \
+                    RESCALE_BLOCK(type, ROUND, BLOCK)                                                                          \
+                } else {                                                                                                       \
+                    RESCALE_BLOCK(type, ROUND, channels - k)                                                                   \
+                }                                                                                                              \
+            }                                                                                                                  \
+        }                                                                                                                      \
     }
 
-RESCALE_FUNCTION(rescale_f32_even, float, m32, bias32, ROUND_EVEN_F32)
+RESCALE_FUNCTION(rescale_f32_even, float, m32, bias32, ROUND_EVEN)
 RESCALE_FUNCTION(rescale_f32_away, float, m32, bias32, ROUND_AWAY)
 RESCALE_FUNCTION(rescale_f32_up, float, m32, bias32, ROUND_UP)
-RESCALE_FUNCTION(rescale_f64_even, double, m64, bias64, ROUND_EVEN_F64)
+RESCALE_FUNCTION(rescale_f64_even, double, m64, bias64, ROUND_EVEN)
 RESCALE_FUNCTION(rescale_f64_away, double, m64, bias64, ROUND_AWAY)
 RESCALE_FUNCTION(rescale_f64_up, double, m64, bias64, ROUND_UP)
 

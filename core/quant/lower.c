@@ -46,17 +46,21 @@ static mqb_status check_params(const struct mqb_node *node, const struct mqb_fro
     float scale = frozen->scale[0];
     int32_t z = frozen->zero_point[0];
     if (frozen->num_channels != 1)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "tensor '%s' (%s) has %d scales, but an activation can have one only", frozen->name,
-                        layer, (int)frozen->num_channels);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "tensor '%s' (%s) has %d scales, but an activation can have one only",
+                        frozen->name, layer, (int)frozen->num_channels);
     if (!isfinite(scale) || !(scale > 0.0f) || !isfinite(1.0f / scale))
-        return mqb_fail(error, MQB_ERR_NUMERIC, "tensor '%s' (%s) has scale %g; expected a finite number above 0 whose reciprocal is "
-                        "finite; calibrate again or train with a smaller learning rate", frozen->name, layer, (double)scale);
+        return mqb_fail(error, MQB_ERR_NUMERIC,
+                        "tensor '%s' (%s) has scale %g; expected a finite number above 0 whose reciprocal is "
+                        "finite; calibrate again or train with a smaller learning rate",
+                        frozen->name, layer, (double)scale);
     if (frozen->qmin >= frozen->qmax || frozen->qmin < -128 || frozen->qmax > (frozen->qmin < 0 ? 127 : 255))
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "tensor '%s' (%s) has codes from %d to %d, which do not fit into a byte", frozen->name,
-                        layer, (int)frozen->qmin, (int)frozen->qmax);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "tensor '%s' (%s) has codes from %d to %d, which do not fit into a byte",
+                        frozen->name, layer, (int)frozen->qmin, (int)frozen->qmax);
     if (z < frozen->qmin || z > frozen->qmax)
-        return mqb_fail(error, MQB_ERR_NUMERIC, "tensor '%s' (%s) has zero point %d outside its codes %d to %d, so zero (and padding) has "
-                        "no code", frozen->name, layer, (int)z, (int)frozen->qmin, (int)frozen->qmax);
+        return mqb_fail(error, MQB_ERR_NUMERIC,
+                        "tensor '%s' (%s) has zero point %d outside its codes %d to %d, so zero (and padding) has "
+                        "no code",
+                        frozen->name, layer, (int)z, (int)frozen->qmin, (int)frozen->qmax);
     return MQB_OK;
 }
 
@@ -66,7 +70,8 @@ mqb_status mqb_lower_tensor(struct mqb_lowering *lowering, const struct mqb_node
     struct mqb_program *program = lowering->program;
     mqb_status status = frozen ? check_params(node, frozen, error) : MQB_OK;
     if (status == MQB_OK)
-        status = grow((void **)&program->tensors, program->num_tensors, &program->tensors_capacity, sizeof(*program->tensors), error);
+        status = grow((void **)&program->tensors, program->num_tensors, &program->tensors_capacity, sizeof(*program->tensors),
+                      error);
     if (status != MQB_OK)
         return status;
     const struct mqb_value *v = &lowering->graph->values[value];
@@ -190,12 +195,15 @@ static const struct {
     const char *op;
     lower_function lower;
 } lower_table[] = {
-    {"Conv", mqb_lower_conv},        {"Gemm", mqb_lower_conv},           {"Add", mqb_lower_binary},
-    {"Mul", mqb_lower_binary},       {"Relu", mqb_lower_table},          {"Clip", mqb_lower_table},
-    {"HardSwish", mqb_lower_table},  {"HardSigmoid", mqb_lower_table},   {"Sigmoid", mqb_lower_table},
-    {"MaxPool", mqb_lower_pool},     {"AveragePool", mqb_lower_pool},    {"GlobalAveragePool", mqb_lower_pool},
-    {"Slice", mqb_lower_move},       {"Pad", mqb_lower_move},            {"Concat", mqb_lower_move},
-    {"Flatten", mqb_lower_move},     {"ChannelShuffle", mqb_lower_move},
+    {"Conv", mqb_lower_conv},           {"Gemm", mqb_lower_conv},
+    {"Add", mqb_lower_binary},          {"Mul", mqb_lower_binary},
+    {"Relu", mqb_lower_table},          {"Clip", mqb_lower_table},
+    {"HardSwish", mqb_lower_table},     {"HardSigmoid", mqb_lower_table},
+    {"Sigmoid", mqb_lower_table},       {"MaxPool", mqb_lower_pool},
+    {"AveragePool", mqb_lower_pool},    {"GlobalAveragePool", mqb_lower_pool},
+    {"Slice", mqb_lower_move},          {"Pad", mqb_lower_move},
+    {"Concat", mqb_lower_move},         {"Flatten", mqb_lower_move},
+    {"ChannelShuffle", mqb_lower_move},
 };
 
 static mqb_status lower_node(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)
@@ -212,7 +220,8 @@ static mqb_status lower_tail(const struct mqb_lowering *lowering, const struct m
     const struct mqb_value *x = mqb_node_input(lowering->graph, node, 0);
     if (strcmp(node->op->name, "Flatten") == 0 && x && mqb_value_extent(x).pixels == 1)
         return MQB_OK;
-    return mqb_lower_refuse(node, error, "its input '%s' has no quantization point, so its scale is not known", x ? x->name : "");
+    return mqb_lower_refuse(node, error, "its input '%s' has no quantization point, so its scale is not known",
+                            x ? x->name : "");
 }
 
 static mqb_status lower_graph(struct mqb_lowering *lowering, struct mqb_error *error)
@@ -222,8 +231,10 @@ static mqb_status lower_graph(struct mqb_lowering *lowering, struct mqb_error *e
     const struct mqb_value *input = &graph->values[graph->input];
     const struct mqb_frozen *frozen = mqb_deploy_find(lowering->deploy, graph->input);
     if (!frozen)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "the network's input '%s' has no quantization point, so no integer program can "
-                        "start from it; use a backend whose passes quantize the input", input->name);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "the network's input '%s' has no quantization point, so no integer program can "
+                        "start from it; use a backend whose passes quantize the input",
+                        input->name);
     mqb_status status = mqb_lower_tensor(lowering, NULL, graph->input, frozen, MQB_NONE, &program->input, error);
     bool logits = false;
     for (int32_t i = 0; status == MQB_OK && i < graph->num_ordered; i++) {
@@ -232,8 +243,9 @@ static mqb_status lower_graph(struct mqb_lowering *lowering, struct mqb_error *e
         if (lowering->fused[id])
             continue;
         if (!graph->values[node->output].batched)
-            status = mqb_lower_refuse(node, error, "it computes the parameter '%s', which deployment should have made a constant",
-                                      graph->values[node->output].name);
+            status =
+                mqb_lower_refuse(node, error, "it computes the parameter '%s', which deployment should have made a constant",
+                                 graph->values[node->output].name);
         else
             status = logits ? lower_tail(lowering, node, error) : lower_node(lowering, node, error);
         if (status == MQB_OK && program->num_ops > 0 && program->ops[program->num_ops - 1].out == MQB_NONE)
@@ -244,7 +256,8 @@ static mqb_status lower_graph(struct mqb_lowering *lowering, struct mqb_error *e
     program->output = logits ? MQB_NONE : lowering->tensor_of[graph->output];
     program->num_classes = mqb_value_size(&graph->values[graph->output]);
     if (!logits && program->output == MQB_NONE)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "the network's output '%s' has no integer form", graph->values[graph->output].name);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "the network's output '%s' has no integer form",
+                        graph->values[graph->output].name);
     return MQB_OK;
 }
 
@@ -351,11 +364,15 @@ static mqb_status check_rules(const struct mqb_backend_rules *rules, struct mqb_
         return mqb_fail(error, MQB_ERR_UNSUPPORTED, "this backend has no integer form: %s",
                         rules->reason ? rules->reason : "it gives no reason");
     if (rules->scope != MQB_SCOPE_WHOLE_GRAPH)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "contract \"%s\" keeps some operators in float, and a program with float islands "
-                        "cannot be run; choose a backend that runs the whole graph in integers", profile);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "contract \"%s\" keeps some operators in float, and a program with float islands "
+                        "cannot be run; choose a backend that runs the whole graph in integers",
+                        profile);
     if (rules->contract.accumulator == MQB_ACCUMULATOR_I16_PAIRS)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "contract \"%s\" saturates pairs of products to 16 bits, which the integer executor "
-                        "does not do; use a profile with 32 bit accumulators", profile);
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "contract \"%s\" saturates pairs of products to 16 bits, which the integer executor "
+                        "does not do; use a profile with 32 bit accumulators",
+                        profile);
     return MQB_OK;
 }
 

@@ -44,13 +44,22 @@ static mqb_status read_shape(const struct mqb_lowering *lowering, const struct m
     }
     *shape = (struct mqb_conv_shape){
         .struct_size = sizeof(*shape),
-        .c = (int32_t)in.c, .h = (int32_t)in.h, .w = (int32_t)in.w,
-        .k = (int32_t)out.c, .p = (int32_t)out.h, .q = (int32_t)out.w,
-        .r = (int32_t)window.r, .s = (int32_t)window.s,
-        .stride_h = (int32_t)window.stride_h, .stride_w = (int32_t)window.stride_w,
-        .pad_top = (int32_t)window.pad_top, .pad_left = (int32_t)window.pad_left,
-        .pad_bottom = (int32_t)window.pad_bottom, .pad_right = (int32_t)window.pad_right,
-        .dilation_h = (int32_t)window.dilation_h, .dilation_w = (int32_t)window.dilation_w,
+        .c = (int32_t)in.c,
+        .h = (int32_t)in.h,
+        .w = (int32_t)in.w,
+        .k = (int32_t)out.c,
+        .p = (int32_t)out.h,
+        .q = (int32_t)out.w,
+        .r = (int32_t)window.r,
+        .s = (int32_t)window.s,
+        .stride_h = (int32_t)window.stride_h,
+        .stride_w = (int32_t)window.stride_w,
+        .pad_top = (int32_t)window.pad_top,
+        .pad_left = (int32_t)window.pad_left,
+        .pad_bottom = (int32_t)window.pad_bottom,
+        .pad_right = (int32_t)window.pad_right,
+        .dilation_h = (int32_t)window.dilation_h,
+        .dilation_w = (int32_t)window.dilation_w,
         .groups = weight->rank == 4 ? (int32_t)mqb_attr_i(node, "group", 1) : 1,
     };
     return MQB_OK;
@@ -60,23 +69,27 @@ static mqb_status check_weight(const struct layer *layer, struct mqb_error *erro
 {
     const struct mqb_frozen *w = layer->weight;
     if (w->num_codes != layer->k * layer->window || (w->num_channels != 1 && w->num_channels != layer->k))
-        return mqb_lower_refuse(layer->node, error, "its weight '%s' has %" PRId64 " codes and %d scales for %d channels of %" PRId64
-                                " weights", w->name, w->num_codes, (int)w->num_channels, (int)layer->k, layer->window);
+        return mqb_lower_refuse(layer->node, error,
+                                "its weight '%s' has %" PRId64 " codes and %d scales for %d channels of %" PRId64 " weights",
+                                w->name, w->num_codes, (int)w->num_channels, (int)layer->k, layer->window);
     if (w->qmin < -128 || w->qmax > (w->qmin < 0 ? 127 : 255) || w->qmin > w->qmax)
-        return mqb_lower_refuse(layer->node, error, "the codes of its weight '%s' go from %d to %d and do not fit into a byte", w->name,
-                                (int)w->qmin, (int)w->qmax);
+        return mqb_lower_refuse(layer->node, error, "the codes of its weight '%s' go from %d to %d and do not fit into a byte",
+                                w->name, (int)w->qmin, (int)w->qmax);
     for (int32_t c = 0; c < w->num_channels; c++) {
         if (!isfinite(w->scale[c]) || !(w->scale[c] > 0.0f))
-            return mqb_fail(error, MQB_ERR_NUMERIC, "layer '%s': weight '%s' has scale %g in channel %d; expected a finite number above 0",
+            return mqb_fail(error, MQB_ERR_NUMERIC,
+                            "layer '%s': weight '%s' has scale %g in channel %d; expected a finite number above 0",
                             layer->node->name, w->name, (double)w->scale[c], (int)c);
         if (w->zero_point[c] < -1024 || w->zero_point[c] > 1024)
-            return mqb_lower_refuse(layer->node, error, "the zero point %d of its weight '%s', channel %d, is far outside the codes",
+            return mqb_lower_refuse(layer->node, error,
+                                    "the zero point %d of its weight '%s', channel %d, is far outside the codes",
                                     (int)w->zero_point[c], w->name, (int)c);
     }
     for (int64_t i = 0; i < w->num_codes; i++)
         if (w->codes[i] < w->qmin || w->codes[i] > w->qmax)
-            return mqb_lower_refuse(layer->node, error, "code %d of its weight '%s' (element %" PRId64 ") lies outside %d to %d",
-                                    (int)w->codes[i], w->name, i, (int)w->qmin, (int)w->qmax);
+            return mqb_lower_refuse(layer->node, error,
+                                    "code %d of its weight '%s' (element %" PRId64 ") lies outside %d to %d", (int)w->codes[i],
+                                    w->name, i, (int)w->qmin, (int)w->qmax);
     return MQB_OK;
 }
 
@@ -89,8 +102,10 @@ static mqb_status quantize_bias(const struct layer *layer, const struct mqb_cont
         double v = contract->fold == MQB_FOLD_F64 ? (double)b / ((double)s_x * s_w) : (double)(b / (s_x * s_w));
         double rounded = mqb_requant_round(v, contract->bias_rounding);
         if (!(fabs(rounded) < 2147483648.0))
-            return mqb_lower_refuse(layer->node, error, "bias %g of channel %d is %g steps of s_x * s_w = %g * %g and does not fit into "
-                                    "32 bits", (double)b, (int)k, v, (double)s_x, (double)s_w);
+            return mqb_lower_refuse(layer->node, error,
+                                    "bias %g of channel %d is %g steps of s_x * s_w = %g * %g and does not fit into "
+                                    "32 bits",
+                                    (double)b, (int)k, v, (double)s_x, (double)s_w);
         bias[k] = (int32_t)rounded;
     }
     return MQB_OK;
@@ -109,9 +124,12 @@ static mqb_status check_accumulator(const struct layer *layer, const int32_t *bi
         }
         int64_t b = bias[k] < 0 ? -(int64_t)bias[k] : bias[k];
         if (layer->window > (INT32_MAX - b) / (x_most * (w_most > 0 ? w_most : 1)))
-            return mqb_lower_refuse(layer->node, error, "its 32 bit accumulator can overflow in channel %d: %" PRId64 " products of at most "
-                                    "%" PRId64 " * %" PRId64 " and a bias of %" PRId64 " reach beyond 2147483647; use fewer bits for its "
-                                    "weights or its input", (int)k, layer->window, x_most, w_most, b);
+            return mqb_lower_refuse(layer->node, error,
+                                    "its 32 bit accumulator can overflow in channel %d: %" PRId64 " products of at most "
+                                    "%" PRId64 " * %" PRId64 " and a bias of %" PRId64
+                                    " reach beyond 2147483647; use fewer bits for its "
+                                    "weights or its input",
+                                    (int)k, layer->window, x_most, w_most, b);
     }
     return MQB_OK;
 }
@@ -166,8 +184,10 @@ static mqb_status check_last(const struct mqb_lowering *lowering, const struct m
         }
     if (value == lowering->graph->output)
         return MQB_OK;
-    return mqb_lower_refuse(node, error, "its output '%s' has no quantization point, so its scale is not known; place a point there or "
-                            "choose a backend whose passes do", lowering->graph->values[target->value].name);
+    return mqb_lower_refuse(node, error,
+                            "its output '%s' has no quantization point, so its scale is not known; place a point there or "
+                            "choose a backend whose passes do",
+                            lowering->graph->values[target->value].name);
 }
 
 mqb_status mqb_lower_conv(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)
@@ -240,8 +260,9 @@ mqb_status mqb_lower_conv(struct mqb_lowering *lowering, const struct mqb_node *
 
 static bool provider_has_integers(const struct mqb_compute *compute)
 {
-    return compute && MQB_HAS_FIELD(compute, struct mqb_compute, iconv_forward) && compute->conv_create && compute->conv_destroy &&
-           compute->iconv_packed_size && compute->iconv_scratch_size && compute->iconv_pack && compute->iconv_forward;
+    return compute && MQB_HAS_FIELD(compute, struct mqb_compute, iconv_forward) && compute->conv_create &&
+           compute->conv_destroy && compute->iconv_packed_size && compute->iconv_scratch_size && compute->iconv_pack &&
+           compute->iconv_forward;
 }
 
 /* Weights back in ONNX order as signed bytes, and the constants of the head of this file. */
@@ -266,7 +287,8 @@ static bool fill_provider(const struct mqb_iconv *conv, int8_t *w8, uint32_t *co
     return any_window;
 }
 
-mqb_status mqb_lower_provider(struct mqb_iconv *conv, const struct mqb_compute *compute, int32_t max_images, struct mqb_error *error)
+mqb_status mqb_lower_provider(struct mqb_iconv *conv, const struct mqb_compute *compute, int32_t max_images,
+                              struct mqb_error *error)
 {
     const struct mqb_conv_shape *shape = &conv->shape;
     mqb_status status = MQB_OK;

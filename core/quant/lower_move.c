@@ -55,7 +55,8 @@ static int64_t position(const struct mqb_itensor *t, int64_t h, int64_t w, int64
 
 static struct source from_slice(const struct mover *m, int64_t h, int64_t w, int64_t c)
 {
-    return (struct source){0, position(m->x, m->begin[0] + h * m->step[0], m->begin[1] + w * m->step[1], m->begin[2] + c * m->step[2])};
+    return (struct source){
+        0, position(m->x, m->begin[0] + h * m->step[0], m->begin[1] + w * m->step[1], m->begin[2] + c * m->step[2])};
 }
 
 static struct source from_pad(const struct mover *m, int64_t h, int64_t w, int64_t c)
@@ -86,8 +87,8 @@ static struct source from_flatten(const struct mover *m, int64_t h, int64_t w, i
     return (struct source){0, c % pixels * m->x->c + c / pixels};
 }
 
-static mqb_status lower_runs(const struct mover *m, struct mqb_iop *op, struct source (*source)(const struct mover *, int64_t, int64_t, int64_t),
-                             struct mqb_error *error)
+static mqb_status lower_runs(const struct mover *m, struct mqb_iop *op,
+                             struct source (*source)(const struct mover *, int64_t, int64_t, int64_t), struct mqb_error *error)
 {
     const struct mqb_itensor *y = &m->program->tensors[op->out];
     struct run_list list = {NULL, 0, 0};
@@ -159,8 +160,10 @@ static mqb_status check_concat(const struct mqb_program *program, const struct m
         const struct mqb_program_tensor *other = &program->tensors[op->in[i]].info;
         if (other->scale != first->scale || other->zero_point != first->zero_point || other->qmin != first->qmin ||
             other->qmax != first->qmax)
-            return mqb_lower_refuse(node, error, "its output has no quantization point and its inputs '%s' and '%s' have different "
-                                    "scales", first->name, other->name);
+            return mqb_lower_refuse(node, error,
+                                    "its output has no quantization point and its inputs '%s' and '%s' have different "
+                                    "scales",
+                                    first->name, other->name);
     }
     return MQB_OK;
 }
@@ -202,8 +205,8 @@ mqb_status mqb_lower_move(struct mqb_lowering *lowering, const struct mqb_node *
         return lower_runs(&m, op, from_slice, error);
     }
     read_list(node, "pads_begin", rank, 0, m.begin);
-    int32_t code = mqb_quantize_value(&program->contract, (float)mqb_attr_f(node, "value", 0), x->info.scale, x->info.zero_point,
-                                      x->info.qmin, x->info.qmax);
+    int32_t code = mqb_quantize_value(&program->contract, (float)mqb_attr_f(node, "value", 0), x->info.scale,
+                                      x->info.zero_point, x->info.qmin, x->info.qmax);
     op->pad = (uint8_t)(code + x->offset);
     if (op->table)
         op->pad = op->table[op->pad];

@@ -13,8 +13,8 @@ static mqb_status read_window(const struct mqb_node *node, const struct mqb_iten
         *window = (struct mqb_window){x->h, x->w, 1, 1, 0, 0, 0, 0, 1, 1};
         return MQB_OK;
     }
-    mqb_status status = mqb_window_read(node, mqb_attr_li(node, "kernel_shape", 0, 0), mqb_attr_li(node, "kernel_shape", 1, 0), window,
-                                        error);
+    mqb_status status =
+        mqb_window_read(node, mqb_attr_li(node, "kernel_shape", 0, 0), mqb_attr_li(node, "kernel_shape", 1, 0), window, error);
     if (status == MQB_OK && (window->dilation_h != 1 || window->dilation_w != 1))
         return mqb_lower_refuse(node, error, "pooling runs without dilation only");
     return status;
@@ -61,8 +61,9 @@ static mqb_status lower_means(const struct mqb_program *program, const struct mq
             continue;
         struct mqb_imean *mean = &op->means[op->num_means++];
         mean->count = (int32_t)count;
-        mqb_status status = mqb_requantizer_init_count(&mean->requantizer, &program->contract, x->info.scale, 1.0f, y->info.scale,
-                                                       mean->count, y->info.zero_point, y->info.qmin, y->info.qmax, error);
+        mqb_status status =
+            mqb_requantizer_init_count(&mean->requantizer, &program->contract, x->info.scale, 1.0f, y->info.scale, mean->count,
+                                       y->info.zero_point, y->info.qmin, y->info.qmax, error);
         if (status != MQB_OK)
             return mqb_fail_prefix(error, status, "layer '%s'", node->name);
     }
@@ -80,7 +81,8 @@ mqb_status mqb_lower_pool(struct mqb_lowering *lowering, const struct mqb_node *
     if (status == MQB_OK)
         status = read_window(node, &program->tensors[in], &window, error);
     if (status == MQB_OK)
-        status = mqb_lower_tensor(lowering, node, node->output, mqb_deploy_find(lowering->deploy, node->output), in, &out, error);
+        status =
+            mqb_lower_tensor(lowering, node, node->output, mqb_deploy_find(lowering->deploy, node->output), in, &out, error);
     if (status == MQB_OK)
         status = mqb_lower_op(lowering, node, largest ? MQB_IOP_MAX_POOL : MQB_IOP_AVERAGE_POOL, &op, error);
     if (status != MQB_OK)

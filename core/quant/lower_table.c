@@ -1,6 +1,7 @@
 /*
  * lower_table.c - operators that are a function of one code or of two: activations, rescaling, addition, multiplication.
- * Each becomes a table computed by the contract's scalar definition, so that running it is a look-up and cannot round otherwise.
+ * Each becomes a table computed by the contract's scalar definition, so that running it is a look-up and cannot round
+ * otherwise.
  */
 #include "quant/program.h"
 
@@ -18,9 +19,9 @@ static bool carries_in_float(const struct mqb_contract *contract)
     return contract->add_rule == MQB_ADD_F32 || contract->add_rule == MQB_ADD_FMA;
 }
 
-mqb_status mqb_lower_rescale_table(const struct mqb_program *program, const struct mqb_node *node, const struct mqb_itensor *from,
-                                   const struct mqb_itensor *to, int32_t low, int32_t high, uint8_t table[256], bool *identity,
-                                   struct mqb_error *error)
+mqb_status mqb_lower_rescale_table(const struct mqb_program *program, const struct mqb_node *node,
+                                   const struct mqb_itensor *from, const struct mqb_itensor *to, int32_t low, int32_t high,
+                                   uint8_t table[256], bool *identity, struct mqb_error *error)
 {
     const struct mqb_contract *contract = &program->contract;
     const struct mqb_program_tensor *x = &from->info, *y = &to->info;
@@ -95,8 +96,8 @@ mqb_status mqb_lower_table(struct mqb_lowering *lowering, const struct mqb_node 
     }
     for (int32_t stored = 0; stored < 256; stored++) {
         float real = x->info.scale * (float)(stored - x->offset - x->info.zero_point);
-        int32_t code = mqb_quantize_value(&program->contract, (float)activation_value(node, real), y->info.scale, y->info.zero_point,
-                                          low, high);
+        int32_t code = mqb_quantize_value(&program->contract, (float)activation_value(node, real), y->info.scale,
+                                          y->info.zero_point, low, high);
         op->table[stored] = (uint8_t)(code + y->offset);
     }
     return MQB_OK;
@@ -158,9 +159,11 @@ static mqb_status binary_init(struct binary *s, bool product, struct mqb_error *
                                     s->high, error);
     if (s->contract->add_rule != MQB_ADD_RESCALE_EACH && s->contract->add_rule != MQB_ADD_RESCALE_SUM)
         return MQB_OK;
-    mqb_status status = mqb_requantizer_init(&s->ra, s->contract, s->a->scale, 1.0f, s->y->scale, s->y->zero_point, -wide, wide, error);
+    mqb_status status =
+        mqb_requantizer_init(&s->ra, s->contract, s->a->scale, 1.0f, s->y->scale, s->y->zero_point, -wide, wide, error);
     return status ? status
-                  : mqb_requantizer_init(&s->rb, s->contract, s->b->scale, 1.0f, s->y->scale, s->y->zero_point, -wide, wide, error);
+                  : mqb_requantizer_init(&s->rb, s->contract, s->b->scale, 1.0f, s->y->scale, s->y->zero_point, -wide, wide,
+                                         error);
 }
 
 mqb_status mqb_lower_binary(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)
@@ -205,8 +208,8 @@ mqb_status mqb_lower_binary(struct mqb_lowering *lowering, const struct mqb_node
     };
     int32_t rule = program->contract.add_rule;
     if (!product && (rule < MQB_ADD_RESCALE_EACH || rule > MQB_ADD_FMA))
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "contract \"%s\" has add rule %d, expected 0 to %d", program->contract.profile, (int)rule,
-                        (int)MQB_ADD_FMA);
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "contract \"%s\" has add rule %d, expected 0 to %d", program->contract.profile,
+                        (int)rule, (int)MQB_ADD_FMA);
     for (int32_t i = 0; i < 256; i++)
         for (int32_t j = 0; j < 256; j++) {
             int32_t qa = i - ta->offset, qb = j - tb->offset;

@@ -15,20 +15,20 @@
 struct mqb_itensor {
     struct mqb_program_tensor info;
     int32_t h, w, c;
-    int32_t offset;       /* 128 if signed */
+    int32_t offset; /* 128 if signed */
     int32_t zero_stored;
-    size_t place;         /* in the arena */
-    int32_t first, last;  /* operators that write it and read it last */
+    size_t place;        /* in the arena */
+    int32_t first, last; /* operators that write it and read it last */
 };
 
 enum mqb_iop_kind {
-    MQB_IOP_CONV = 0,     /* convolution or linear layer */
-    MQB_IOP_TABLE = 1,    /* out = table[in] */
-    MQB_IOP_BINARY = 2,   /* out = table[a * 256 + b]: add, mul */
+    MQB_IOP_CONV = 0,   /* convolution or linear layer */
+    MQB_IOP_TABLE = 1,  /* out = table[in] */
+    MQB_IOP_BINARY = 2, /* out = table[a * 256 + b]: add, mul */
     MQB_IOP_MAX_POOL = 3,
     MQB_IOP_AVERAGE_POOL = 4,
-    MQB_IOP_MOVE = 5,     /* runs of codes: slice, pad, concat, flatten */
-    MQB_IOP_SHUFFLE = 6   /* a permutation of the channels of each pixel */
+    MQB_IOP_MOVE = 5,   /* runs of codes: slice, pad, concat, flatten */
+    MQB_IOP_SHUFFLE = 6 /* a permutation of the channels of each pixel */
 };
 
 /* A row of accumulators to codes. Vector forms where the contract is a float or a double product with rounding to nearest;
@@ -47,16 +47,17 @@ struct mqb_rescale {
 
 struct mqb_iconv {
     struct mqb_conv_shape shape;
-    int32_t zero_stored;  /* of x; also what padding reads */
-    bool depthwise;       /* one input channel a group */
-    int32_t *bias;        /* [k] */
-    float *bias_scale;    /* [k]: s_x * s_w, if there is a bias in integers; else NULL */
+    int32_t zero_stored; /* of x; also what padding reads */
+    bool depthwise;      /* one input channel a group */
+    int32_t *bias;       /* [k] */
+    float *bias_scale;   /* [k]: s_x * s_w, if there is a bias in integers; else NULL */
     mqb_value_id bias_value;
     /* Own kernels (plan == NULL): w_q - z_w as [k][r][s][c / groups], depthwise as [r][s][k]. */
     int16_t *weight;
     int32_t *weight_zero;  /* z_w, [k] */
     int32_t weight_offset; /* 128 for unsigned weight codes, which a provider gets as w_q - 128 */
-    /* A provider's kernel gives raw = sum x * w8. A = raw + constant[k] + window_weight[k] * (sum of x in the window), mod 2^32. */
+    /* A provider's kernel gives raw = sum x * w8. A = raw + constant[k] + window_weight[k] * (sum of x in the window), mod
+     * 2^32. */
     const struct mqb_compute *compute;
     struct mqb_conv_plan *plan;
     void *packed;
@@ -81,14 +82,14 @@ struct mqb_iop {
     char *name;   /* of the graph's node */
     int32_t num_in;
     int32_t in[MQB_MAX_INPUTS];
-    int32_t out; /* MQB_NONE: the logits */
+    int32_t out;            /* MQB_NONE: the logits */
     struct mqb_iconv *conv; /* owned */
     /* TABLE: [256]; BINARY: [65536]; MAX_POOL, SHUFFLE: NULL or [256] applied to the result; MOVE: [num_in][256] or NULL. */
     uint8_t *table;
     struct mqb_window window;
     struct mqb_imean *means; /* AVERAGE_POOL: one for each size of window that occurs, */
     int32_t num_means;
-    int32_t *mean_of;        /*   and which of them serves an output pixel */
+    int32_t *mean_of; /*   and which of them serves an output pixel */
     struct mqb_irun *runs;
     int32_t num_runs;
     uint8_t pad;
@@ -103,11 +104,11 @@ struct mqb_program {
     int32_t num_tensors, tensors_capacity;
     struct mqb_iop *ops;
     int32_t num_ops, ops_capacity;
-    int32_t input;       /* tensor */
-    int32_t output;      /* tensor, or MQB_NONE: the last operator writes logits */
+    int32_t input;  /* tensor */
+    int32_t output; /* tensor, or MQB_NONE: the last operator writes logits */
     int64_t num_classes;
-    int32_t group;       /* images a task takes together */
-    size_t arena_size;   /* bytes a worker needs: tensors, then accumulators, then scratch of the kernels */
+    int32_t group;     /* images a task takes together */
+    size_t arena_size; /* bytes a worker needs: tensors, then accumulators, then scratch of the kernels */
     size_t accumulators, scratch;
 };
 
@@ -116,10 +117,10 @@ struct mqb_lowering {
     const struct mqb_deploy *deploy;
     const struct mqb_graph *graph;
     struct mqb_program *program;
-    int32_t *tensor_of; /* by value; MQB_NONE: none */
-    int32_t *consumers; /* by value: how many nodes read it */
+    int32_t *tensor_of;  /* by value; MQB_NONE: none */
+    int32_t *consumers;  /* by value: how many nodes read it */
     mqb_node_id *reader; /* by value: one of them */
-    bool *fused;        /* by node: done by its producer */
+    bool *fused;         /* by node: done by its producer */
 };
 
 /* Where a node's result ends after the activations that its operator takes over. */
@@ -145,33 +146,37 @@ void mqb_lower_bounds(const struct mqb_program *program, const struct mqb_itenso
 
 /* lower_conv.c. provider: hands a layer to the compute provider's integer kernels if it has one for the shape. */
 mqb_status mqb_lower_conv(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);
-mqb_status mqb_lower_provider(struct mqb_iconv *conv, const struct mqb_compute *compute, int32_t max_images, struct mqb_error *error);
+mqb_status mqb_lower_provider(struct mqb_iconv *conv, const struct mqb_compute *compute, int32_t max_images,
+                              struct mqb_error *error);
 void mqb_lower_conv_destroy(struct mqb_iconv *conv);
-mqb_status mqb_lower_table(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);     /* lower_table.c */
+mqb_status mqb_lower_table(struct mqb_lowering *lowering, const struct mqb_node *node,
+                           struct mqb_error *error); /* lower_table.c */
 mqb_status mqb_lower_binary(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);
 /* table[256]: codes of `from` to codes of `to` within [low, high]; *identity: it changes no code that
  * can occur. */
-mqb_status mqb_lower_rescale_table(const struct mqb_program *program, const struct mqb_node *node, const struct mqb_itensor *from,
-                                   const struct mqb_itensor *to, int32_t low, int32_t high, uint8_t table[256], bool *identity,
-                                   struct mqb_error *error);
-mqb_status mqb_lower_pool(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);      /* lower_pool.c */
+mqb_status mqb_lower_rescale_table(const struct mqb_program *program, const struct mqb_node *node,
+                                   const struct mqb_itensor *from, const struct mqb_itensor *to, int32_t low, int32_t high,
+                                   uint8_t table[256], bool *identity, struct mqb_error *error);
+mqb_status mqb_lower_pool(struct mqb_lowering *lowering, const struct mqb_node *node,
+                          struct mqb_error *error); /* lower_pool.c */
 /* op->table from each input's parameters to the output's, or NULL where they are the same. */
 mqb_status mqb_lower_own_params(const struct mqb_program *program, const struct mqb_node *node, struct mqb_iop *op,
                                 struct mqb_error *error);
-mqb_status mqb_lower_move(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);      /* lower_move.c */
+mqb_status mqb_lower_move(struct mqb_lowering *lowering, const struct mqb_node *node,
+                          struct mqb_error *error); /* lower_move.c */
 
 /* iexec_rescale.c */
 mqb_status mqb_rescale_create(struct mqb_rescale *rescale, const struct mqb_contract *contract, float s_x, const float *s_w,
-                              int32_t num_scales, const struct mqb_itensor *out, const float *bias, int32_t num_channels, int32_t low,
-                              int32_t high, struct mqb_error *error);
+                              int32_t num_scales, const struct mqb_itensor *out, const float *bias, int32_t num_channels,
+                              int32_t low, int32_t high, struct mqb_error *error);
 void mqb_rescale_destroy(struct mqb_rescale *rescale);
 void mqb_rescale_run(const struct mqb_rescale *rescale, const int32_t *accumulators, int64_t num_pixels, uint8_t *codes);
 
 /* iexec_conv.c: n images. out: codes, or logits if the layer has no output tensor. */
 size_t mqb_iconv_accumulators_size(const struct mqb_iconv *conv, int32_t group);
 size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv, int32_t group);
-void mqb_iconv_run(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch, uint8_t *codes,
-                   float *logits);
+void mqb_iconv_run(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch,
+                   uint8_t *codes, float *logits);
 
 /* iexec_ops.c: every other operator, one image. */
 void mqb_iop_run(const struct mqb_program *program, const struct mqb_iop *op, const uint8_t *const *in, uint8_t *out);

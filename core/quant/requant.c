@@ -119,7 +119,8 @@ static mqb_status fill_multiplier(struct mqb_requantizer *r, const struct mqb_co
 {
     const char *form = multiplier_names[r->multiplier];
     if (!(m > 0.0) || !isfinite(m) || !(r->m32 > 0.0f) || !isfinite(r->m32))
-        return mqb_fail(error, MQB_ERR_NUMERIC, "the requantization multiplier s_x * s_w / s_y = %g does not fit into a float", m);
+        return mqb_fail(error, MQB_ERR_NUMERIC, "the requantization multiplier s_x * s_w / s_y = %g does not fit into a float",
+                        m);
     mqb_requant_q31(m, &r->q31, &r->shift);
     if (r->multiplier == MQB_MULTIPLIER_POT) {
         int exponent = 0;
@@ -132,8 +133,10 @@ static mqb_status fill_multiplier(struct mqb_requantizer *r, const struct mqb_co
         r->shift = exponent;
     }
     if (r->multiplier >= MQB_MULTIPLIER_Q31 && r->shift > 30)
-        return mqb_fail(error, MQB_ERR_NUMERIC, "the requantization multiplier s_x * s_w / s_y = %g is too large for the form %s "
-                        "(below 2^30)", m, form);
+        return mqb_fail(error, MQB_ERR_NUMERIC,
+                        "the requantization multiplier s_x * s_w / s_y = %g is too large for the form %s "
+                        "(below 2^30)",
+                        m, form);
     return MQB_OK;
 }
 
@@ -155,12 +158,13 @@ mqb_status mqb_requantizer_init_count(struct mqb_requantizer *r, const struct mq
         return mqb_fail(error, MQB_ERR_ARGUMENT, "the requantization contract \"%s\" holds a number that is no known form",
                         contract->profile ? contract->profile : "");
     bool floating = contract->multiplier == MQB_MULTIPLIER_F32 || contract->multiplier == MQB_MULTIPLIER_F64;
-    bool float_intermediate =
-        contract->intermediate == MQB_INTERMEDIATE_F16 || contract->intermediate == MQB_INTERMEDIATE_F32;
+    bool float_intermediate = contract->intermediate == MQB_INTERMEDIATE_F16 || contract->intermediate == MQB_INTERMEDIATE_F32;
     if (!floating && (float_intermediate || contract->bias_form == MQB_BIAS_F32))
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "the requantization contract \"%s\" joins the integer multiplier form %s with a "
-                        "float %s; use the form f32 or f64", contract->profile ? contract->profile : "",
-                        multiplier_names[contract->multiplier], float_intermediate ? "intermediate" : "bias");
+        return mqb_fail(error, MQB_ERR_ARGUMENT,
+                        "the requantization contract \"%s\" joins the integer multiplier form %s with a "
+                        "float %s; use the form f32 or f64",
+                        contract->profile ? contract->profile : "", multiplier_names[contract->multiplier],
+                        float_intermediate ? "intermediate" : "bias");
 
     *r = (struct mqb_requantizer){
         .multiplier = contract->multiplier,

@@ -77,7 +77,8 @@ static void drive_create(struct drive *d, struct one_node *t, bool training)
             d->fixed[i] = value->data = d->in[i];
             for (int64_t k = 0; value->kind == MQB_VALUE_STATE && k < d->size[i]; k++)
                 d->in[i][k] = 0.5f + 0.4f * d->in[i][k];
-        } else if (value->rank != output->rank || memcmp(value->dims, output->dims, (size_t)value->rank * sizeof(int64_t)) != 0) {
+        } else if (value->rank != output->rank ||
+                   memcmp(value->dims, output->dims, (size_t)value->rank * sizeof(int64_t)) != 0) {
             d->pointwise = false;
         }
     }
@@ -87,8 +88,15 @@ static void drive_create(struct drive *d, struct one_node *t, bool training)
     for (int64_t k = 0; k < d->out_size; k++)
         d->dout[k] = drive_random(&seed);
     d->context = (struct mqb_op_context){
-        .graph = &t->graph, .node = &t->node, .compute = &naive_compute, .max_images = GRAIN_IMAGES, .batch = BATCH,
-        .training = training, .gradients = true, .fixed = d->fixed, .host = &d->host,
+        .graph = &t->graph,
+        .node = &t->node,
+        .compute = &naive_compute,
+        .max_images = GRAIN_IMAGES,
+        .batch = BATCH,
+        .training = training,
+        .gradients = true,
+        .fixed = d->fixed,
+        .host = &d->host,
     };
     size_t scratch_size = 0;
     status = t->node.op->create ? t->node.op->create(&d->context, &scratch_size, &t->error) : MQB_OK;
@@ -290,7 +298,8 @@ static double drive_loss(const struct drive *d, struct drive_doubles *doubles, r
     return loss;
 }
 
-static void drive_differences(const struct drive *d, struct drive_doubles *doubles, reference run, int32_t input, double *gradient)
+static void drive_differences(const struct drive *d, struct drive_doubles *doubles, reference run, int32_t input,
+                              double *gradient)
 {
     const double h = 1e-5;
     for (int64_t k = 0; k < d->size[input]; k++) {

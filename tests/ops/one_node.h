@@ -1,4 +1,5 @@
-/* one_node.h - for tests: a graph of one node, put together by hand, so that an operator can be driven through its descriptor. */
+/* one_node.h - for tests: a graph of one node, put together by hand, so that an operator can be driven through its descriptor.
+ */
 #ifndef ONE_NODE_H
 #define ONE_NODE_H
 
@@ -14,7 +15,11 @@
 #include <string.h>
 
 #define MAX_ATTRS 6
-#define DIMS(...) (sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
+#define DIMS(...)                                                                                                              \
+    (sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[])                                                          \
+    {                                                                                                                          \
+        __VA_ARGS__                                                                                                            \
+    }
 #define N MQB_BATCH
 
 struct one_node {

@@ -28,14 +28,14 @@ static void statistics(const struct one_node *t, const double *const *in, int64_
 static void normalize(const struct one_node *t, const double *const *in, double *out, bool training)
 {
     int64_t channels = t->values[0].dims[1], rows = BATCH * pixels_of(t);
+    double epsilon = mqb_attr_f(&t->node, "epsilon", 1e-5);
     for (int64_t c = 0; c < channels; c++) {
         double mean = in[3][c], var = in[4][c];
         if (training)
             statistics(t, in, c, &mean, &var);
         for (int64_t i = 0; i < rows; i++)
-            out[i * channels + c] = in[1][c] * (in[0][i * channels + c] / divisor_of(t, in, c) - mean) /
-                                        sqrt(var + mqb_attr_f(&t->node, "epsilon", 1e-5)) +
-                                    in[2][c];
+            out[i * channels + c] =
+                in[1][c] * (in[0][i * channels + c] / divisor_of(t, in, c) - mean) / sqrt(var + epsilon) + in[2][c];
     }
 }
 

@@ -84,8 +84,16 @@ static struct bench *bench_create(size_t rank, const int64_t *dims, bool per_cha
         b->toy.scale[c] = 0.125f + 0.01f * (float)c;
     b->toy.num_sums = 2 * channels;
     b->point = (struct mqb_point){
-        .name = (char *)(uintptr_t) "tensor", .quantizer = &toy_quantizer, .algorithm = "toy", .self = &b->toy, .mode = MQB_POINT_ON,
-        .scheme = {.struct_size = sizeof(struct mqb_scheme), .bits = 3, .qmin = -4, .qmax = 3, .per_channel = per_channel,
+        .name = (char *)(uintptr_t) "tensor",
+        .quantizer = &toy_quantizer,
+        .algorithm = "toy",
+        .self = &b->toy,
+        .mode = MQB_POINT_ON,
+        .scheme = {.struct_size = sizeof(struct mqb_scheme),
+                   .bits = 3,
+                   .qmin = -4,
+                   .qmax = 3,
+                   .per_channel = per_channel,
                    .num_channels = channels},
     };
     b->t.node.point = &b->point;
@@ -146,7 +154,12 @@ static void test_fake_quantize_gradient_unwanted_still_learns(void **state)
     double sums[2] = {0}, sum = 0, moment = 0;
     (void)state;
     struct mqb_op_block block = {
-        .rows = 5, .channels = 700, .first_row = 2, .in = {d->in[0] + 1400}, .dout = d->dout + 1400, .sums = sums,
+        .rows = 5,
+        .channels = 700,
+        .first_row = 2,
+        .in = {d->in[0] + 1400},
+        .dout = d->dout + 1400,
+        .sums = sums,
     };
     b->t.node.op->backward_block(&d->context, &block);
     for (int64_t i = 1400; i < 1400 + 3500; i++) {

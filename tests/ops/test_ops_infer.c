@@ -28,9 +28,27 @@ static void expect_refusal(struct one_node *t, const char *part)
 static void test_ops_table_each_name_once_complete(void **state)
 {
     (void)state;
-    static const char *const names[] = {"Add", "AveragePool", "BatchNormalization", "BatchScale", "ChannelShuffle", "Clip", "Concat",
-                                        "Conv", "FakeQuantize", "Flatten", "Gemm", "GlobalAveragePool", "HardSigmoid", "HardSwish",
-                                        "MaxPool", "Mul", "Pad", "Relu", "ScaleChannels", "Sigmoid", "Slice"};
+    static const char *const names[] = {"Add",
+                                        "AveragePool",
+                                        "BatchNormalization",
+                                        "BatchScale",
+                                        "ChannelShuffle",
+                                        "Clip",
+                                        "Concat",
+                                        "Conv",
+                                        "FakeQuantize",
+                                        "Flatten",
+                                        "Gemm",
+                                        "GlobalAveragePool",
+                                        "HardSigmoid",
+                                        "HardSwish",
+                                        "MaxPool",
+                                        "Mul",
+                                        "Pad",
+                                        "Relu",
+                                        "ScaleChannels",
+                                        "Sigmoid",
+                                        "Slice"};
     size_t count = 0;
     for (; mqb_ops.ops[count]; count++) {
         const struct mqb_op *op = mqb_ops.ops[count];
@@ -219,7 +237,8 @@ static void test_infer_pools_shapes_and_refusals(void **state)
     for (size_t i = 0; i < 2; i++) {
         pool(&t, ops[i]);
         expect_shape(&t, DIMS(N, 6, 4, 4));
-        one_node_int(&t, "ceil_mode", 1); /* width: ceil(7 / 2) + 1 = 5, its last window starts within: 4 * 2 = 8 >= 8 + 0 does not */
+        one_node_int(&t, "ceil_mode",
+                     1); /* width: ceil(7 / 2) + 1 = 5, its last window starts within: 4 * 2 = 8 >= 8 + 0 does not */
         expect_shape(&t, DIMS(N, 6, 4, 4));
         t.values[0].dims[2] = 8; /* ceil(7 / 2) + 1 = 5, and 4 * 2 < 8 + 1 */
         expect_shape(&t, DIMS(N, 6, 5, 4));

@@ -26,10 +26,10 @@ struct hand_net {
     struct mqb_error error;
 };
 
-#define HAND_OK(call)                                   \
-    do {                                                \
-        if ((call) != MQB_OK)                           \
-            fail_msg("%s: %s", #call, net->error.text); \
+#define HAND_OK(call)                                                                                                          \
+    do {                                                                                                                       \
+        if ((call) != MQB_OK)                                                                                                  \
+            fail_msg("%s: %s", #call, net->error.text);                                                                        \
     } while (0)
 
 static inline float hand_uniform(struct hand_net *net)
@@ -74,7 +74,8 @@ static inline mqb_value_id hand_input(struct hand_net *net, int64_t c, int64_t h
     return id;
 }
 
-static inline mqb_value_id hand_param(struct hand_net *net, const char *name, int32_t rank, const int64_t *dims, const float *data)
+static inline mqb_value_id hand_param(struct hand_net *net, const char *name, int32_t rank, const int64_t *dims,
+                                      const float *data)
 {
     mqb_value_id id;
     HAND_OK(mqb_graph_calls.add_value(net->graph, MQB_VALUE_PARAM, name, rank, dims, data, &id, &net->error));
@@ -82,7 +83,8 @@ static inline mqb_value_id hand_param(struct hand_net *net, const char *name, in
 }
 
 /* Returns the node's id; its output is the graph's output until another node is added. */
-static inline mqb_node_id hand_node(struct hand_net *net, const char *op, const char *name, int num_inputs, const mqb_value_id *inputs)
+static inline mqb_node_id hand_node(struct hand_net *net, const char *op, const char *name, int num_inputs,
+                                    const mqb_value_id *inputs)
 {
     mqb_node_id id;
     HAND_OK(mqb_graph_calls.add_node(net->graph, op, name, inputs, num_inputs, &id, &net->error));
@@ -120,7 +122,8 @@ static inline void hand_infer(struct hand_net *net)
     HAND_OK(mqb_graph_infer(net->graph, &net->error));
 }
 
-static inline struct mqb_frozen *hand_freeze(struct hand_net *net, mqb_value_id value, int role, int32_t channels, int32_t qmin, int32_t qmax)
+static inline struct mqb_frozen *hand_freeze(struct hand_net *net, mqb_value_id value, int role, int32_t channels, int32_t qmin,
+                                             int32_t qmax)
 {
     struct mqb_frozen *f = &net->frozen[net->deploy.num_frozen++];
     assert_true(net->deploy.num_frozen <= HAND_MAX_FROZEN);
@@ -139,7 +142,8 @@ static inline struct mqb_frozen *hand_freeze(struct hand_net *net, mqb_value_id 
     return f;
 }
 
-static inline void hand_point(struct hand_net *net, mqb_value_id value, float scale, int32_t zero_point, int32_t qmin, int32_t qmax)
+static inline void hand_point(struct hand_net *net, mqb_value_id value, float scale, int32_t zero_point, int32_t qmin,
+                              int32_t qmax)
 {
     struct mqb_frozen *f = hand_freeze(net, value, MQB_ROLE_ACTIVATION, 1, qmin, qmax);
     f->scale[0] = scale;
@@ -153,7 +157,8 @@ struct hand_weight {
     float scale; /* typical */
 };
 
-static inline mqb_value_id hand_weight(struct hand_net *net, const char *name, int32_t rank, const int64_t *dims, const struct hand_weight *w)
+static inline mqb_value_id hand_weight(struct hand_net *net, const char *name, int32_t rank, const int64_t *dims,
+                                       const struct hand_weight *w)
 {
     mqb_value_id id = hand_param(net, name, rank, dims, NULL);
     struct mqb_frozen *f = hand_freeze(net, id, MQB_ROLE_WEIGHT, w->per_channel ? (int32_t)dims[0] : 1, w->qmin, w->qmax);

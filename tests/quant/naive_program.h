@@ -94,14 +94,17 @@ static inline int32_t naive_high(const struct naive_run *run, const struct naive
 }
 
 /* One code between two tensors' parameters. */
-static inline int32_t naive_carry(const struct naive_run *run, const struct naive_tensor *x, const struct naive_tensor *y, int32_t code)
+static inline int32_t naive_carry(const struct naive_run *run, const struct naive_tensor *x, const struct naive_tensor *y,
+                                  int32_t code)
 {
     if (x->scale == y->scale && x->z == y->z && x->qmin == y->qmin && x->qmax == y->qmax)
         return (int32_t)naive_clamp(code, naive_low(run, y), naive_high(run, y));
     if (run->contract->add_rule == MQB_ADD_F32 || run->contract->add_rule == MQB_ADD_FMA)
-        return mqb_quantize_value(run->contract, x->scale * (float)(code - x->z), y->scale, y->z, naive_low(run, y), naive_high(run, y));
+        return mqb_quantize_value(run->contract, x->scale * (float)(code - x->z), y->scale, y->z, naive_low(run, y),
+                                  naive_high(run, y));
     struct mqb_requantizer r;
-    assert_int_equal(mqb_requantizer_init(&r, run->contract, x->scale, 1, y->scale, y->z, naive_low(run, y), naive_high(run, y), NULL), 0);
+    assert_int_equal(
+        mqb_requantizer_init(&r, run->contract, x->scale, 1, y->scale, y->z, naive_low(run, y), naive_high(run, y), NULL), 0);
     return mqb_requantize(&r, code - x->z);
 }
 
@@ -126,11 +129,14 @@ static inline void naive_conv(struct naive_run *run, const struct naive_tensor *
         float sw = f->scale[ch];
         int64_t bias = 0;
         if (bv && run->contract->bias_form == MQB_BIAS_I32)
-            bias = run->contract->fold == MQB_FOLD_F64 ? (int64_t)mqb_requant_round((double)bv->data[k] / ((double)x->scale * sw), run->contract->bias_rounding)
-                                                       : (int64_t)mqb_requant_round((double)(bv->data[k] / (x->scale * sw)), run->contract->bias_rounding);
+            bias = run->contract->fold == MQB_FOLD_F64
+                       ? (int64_t)mqb_requant_round((double)bv->data[k] / ((double)x->scale * sw), run->contract->bias_rounding)
+                       : (int64_t)mqb_requant_round((double)(bv->data[k] / (x->scale * sw)), run->contract->bias_rounding);
         struct mqb_requantizer r;
         if (y) {
-            assert_int_equal(mqb_requantizer_init(&r, run->contract, x->scale, sw, y->scale, y->z, naive_low(run, y), naive_high(run, y), NULL), 0);
+            assert_int_equal(mqb_requantizer_init(&r, run->contract, x->scale, sw, y->scale, y->z, naive_low(run, y),
+                                                  naive_high(run, y), NULL),
+                             0);
             r.bias = bv && run->contract->bias_form == MQB_BIAS_F32 ? bv->data[k] : 0.0f;
         }
         for (int64_t p = 0; p < out.h; p++)
@@ -139,16 +145,20 @@ static inline void naive_conv(struct naive_run *run, const struct naive_tensor *
                 for (int64_t c = 0; c < Cg; c++)
                     for (int64_t i = 0; i < R; i++)
                         for (int64_t j = 0; j < S; j++) {
-                            int64_t h = p * mqb_attr_li(node, "strides", 0, 1) - mqb_attr_li(node, "pads", 0, 0) + i * mqb_attr_li(node, "dilations", 0, 1);
-                            int64_t w = q * mqb_attr_li(node, "strides", 1, 1) - mqb_attr_li(node, "pads", 1, 0) + j * mqb_attr_li(node, "dilations", 1, 1);
-                            int64_t xq = h < 0 || w < 0 || h >= x->h || w >= x->w ? x->z : naive_at(x, k / (K / group) * Cg + c, h, w);
+                            int64_t h = p * mqb_attr_li(node, "strides", 0, 1) - mqb_attr_li(node, "pads", 0, 0) +
+                                        i * mqb_attr_li(node, "dilations", 0, 1);
+                            int64_t w = q * mqb_attr_li(node, "strides", 1, 1) - mqb_attr_li(node, "pads", 1, 0) +
+                                        j * mqb_attr_li(node, "dilations", 1, 1);
+                            int64_t xq =
+                                h < 0 || w < 0 || h >= x->h || w >= x->w ? x->z : naive_at(x, k / (K / group) * Cg + c, h, w);
                             sum += (xq - x->z) * (f->codes[((k * Cg + c) * R + i) * S + j] - f->zero_point[ch]);
                         }
                 assert_true(sum >= INT32_MIN && sum <= INT32_MAX);
                 if (y)
                     y->codes[(k * out.h + p) * out.w + q] = mqb_requantize(&r, (int32_t)sum);
                 else /* last layer: memory order of the program's logits */
-                    run->logits[(p * out.w + q) * K + k] = (float)sum * (x->scale * sw) + (bv && run->contract->bias_form == MQB_BIAS_F32 ? bv->data[k] : 0.0f);
+                    run->logits[(p * out.w + q) * K + k] =
+                        (float)sum * (x->scale * sw) + (bv && run->contract->bias_form == MQB_BIAS_F32 ? bv->data[k] : 0.0f);
             }
     }
 }
@@ -164,7 +174,8 @@ static inline int32_t naive_binary(const struct naive_run *run, const struct nai
         return mqb_requantize(&ra, (qa - a->z) * (qb - b->z));
     }
     if (contract->add_rule == MQB_ADD_F32)
-        return mqb_quantize_value(contract, a->scale * (float)(qa - a->z) + b->scale * (float)(qb - b->z), y->scale, y->z, low, high);
+        return mqb_quantize_value(contract, a->scale * (float)(qa - a->z) + b->scale * (float)(qb - b->z), y->scale, y->z, low,
+                                  high);
     if (contract->add_rule == MQB_ADD_FMA) {
         float sa = a->scale / y->scale, sb = b->scale / y->scale;
         float k = (float)y->z - fmaf(sa, (float)a->z, sb * (float)b->z);
@@ -178,11 +189,13 @@ static inline int32_t naive_binary(const struct naive_run *run, const struct nai
     return (int32_t)naive_clamp((int64_t)v + y->z, low, high);
 }
 
-static inline int32_t naive_pool(const struct naive_run *run, const struct naive_tensor *x, const struct naive_tensor *y, int64_t c, int64_t p, int64_t q)
+static inline int32_t naive_pool(const struct naive_run *run, const struct naive_tensor *x, const struct naive_tensor *y,
+                                 int64_t c, int64_t p, int64_t q)
 {
     const struct mqb_node *node = run->node;
     bool global = naive_is(node, "GlobalAveragePool"), include = mqb_attr_i(node, "count_include_pad", 0) != 0;
-    int64_t R = global ? x->h : mqb_attr_li(node, "kernel_shape", 0, 1), S = global ? x->w : mqb_attr_li(node, "kernel_shape", 1, 1);
+    int64_t R = global ? x->h : mqb_attr_li(node, "kernel_shape", 0, 1),
+            S = global ? x->w : mqb_attr_li(node, "kernel_shape", 1, 1);
     int64_t top = mqb_attr_li(node, "pads", 0, 0), left = mqb_attr_li(node, "pads", 1, 0);
     int64_t bottom = mqb_attr_li(node, "pads", 2, 0), right = mqb_attr_li(node, "pads", 3, 0);
     int64_t sum = 0, count = 0, most = INT64_MIN;
@@ -204,11 +217,13 @@ static inline int32_t naive_pool(const struct naive_run *run, const struct naive
     if (run->contract->pool_rule == MQB_POOL_F32)
         return mqb_quantize_value(run->contract, real / (float)count, y->scale, y->z, y->qmin, y->qmax);
     struct mqb_requantizer r;
-    assert_int_equal(mqb_requantizer_init_count(&r, run->contract, x->scale, 1, y->scale, (int32_t)count, y->z, y->qmin, y->qmax, NULL), 0);
+    assert_int_equal(
+        mqb_requantizer_init_count(&r, run->contract, x->scale, 1, y->scale, (int32_t)count, y->z, y->qmin, y->qmax, NULL), 0);
     return mqb_requantize(&r, (int32_t)sum);
 }
 
-static inline int32_t naive_move(const struct naive_run *run, const struct naive_tensor *const *x, const struct naive_tensor *y, int64_t c, int64_t h, int64_t w)
+static inline int32_t naive_move(const struct naive_run *run, const struct naive_tensor *const *x, const struct naive_tensor *y,
+                                 int64_t c, int64_t h, int64_t w)
 {
     const struct mqb_node *node = run->node;
     if (naive_is(node, "Concat")) {
@@ -224,9 +239,10 @@ static inline int32_t naive_move(const struct naive_run *run, const struct naive
         return naive_carry(run, x[0], y, naive_at(x[0], c % group * (x[0]->c / group) + c / group, h, w));
     }
     if (naive_is(node, "Slice"))
-        return naive_carry(run, x[0], y, naive_at(x[0], mqb_attr_li(node, "starts", 1, 0) + c * mqb_attr_li(node, "steps", 1, 1),
-                                                 mqb_attr_li(node, "starts", 2, 0) + h * mqb_attr_li(node, "steps", 2, 1),
-                                                 mqb_attr_li(node, "starts", 3, 0) + w * mqb_attr_li(node, "steps", 3, 1)));
+        return naive_carry(run, x[0], y,
+                           naive_at(x[0], mqb_attr_li(node, "starts", 1, 0) + c * mqb_attr_li(node, "steps", 1, 1),
+                                    mqb_attr_li(node, "starts", 2, 0) + h * mqb_attr_li(node, "steps", 2, 1),
+                                    mqb_attr_li(node, "starts", 3, 0) + w * mqb_attr_li(node, "steps", 3, 1)));
     c -= mqb_attr_li(node, "pads_begin", 1, 0); /* Pad */
     h -= mqb_attr_li(node, "pads_begin", 2, 0);
     w -= mqb_attr_li(node, "pads_begin", 3, 0);
@@ -266,8 +282,9 @@ static inline void naive_node(struct naive_run *run)
                     *to = naive_binary(run, x[0], x[1], y, naive_at(x[0], c, h, w),
                                        x[1]->h == y->h && x[1]->w == y->w ? naive_at(x[1], c, h, w) : naive_at(x[1], c, 0, 0));
                 else if (function)
-                    *to = mqb_quantize_value(run->contract, naive_function(node, x[0]->scale * (float)(naive_at(x[0], c, h, w) - x[0]->z)), y->scale, y->z,
-                                             naive_low(run, y), naive_high(run, y));
+                    *to = mqb_quantize_value(run->contract,
+                                             naive_function(node, x[0]->scale * (float)(naive_at(x[0], c, h, w) - x[0]->z)),
+                                             y->scale, y->z, naive_low(run, y), naive_high(run, y));
                 else if (pool)
                     *to = naive_pool(run, x[0], y, c, h, w);
                 else if (clamps)
@@ -278,7 +295,8 @@ static inline void naive_node(struct naive_run *run)
 }
 
 /* One image x (NHWC floats). */
-static inline void naive_execute(struct naive_run *run, struct hand_net *net, const struct mqb_contract *contract, const float *x)
+static inline void naive_execute(struct naive_run *run, struct hand_net *net, const struct mqb_contract *contract,
+                                 const float *x)
 {
     const struct mqb_graph *graph = net->graph;
     memset(run, 0, sizeof(*run));
@@ -289,10 +307,19 @@ static inline void naive_execute(struct naive_run *run, struct hand_net *net, co
     struct naive_tensor *in = &run->tensors[graph->input];
     const struct mqb_frozen *f = mqb_deploy_find(&net->deploy, graph->input);
     struct mqb_extent extent = mqb_value_extent(&graph->values[graph->input]);
-    *in = (struct naive_tensor){calloc((size_t)extent.size, sizeof(int32_t)), extent.c, extent.h, extent.w, f->scale[0], f->zero_point[0], f->qmin, f->qmax, true};
+    *in = (struct naive_tensor){calloc((size_t)extent.size, sizeof(int32_t)),
+                                extent.c,
+                                extent.h,
+                                extent.w,
+                                f->scale[0],
+                                f->zero_point[0],
+                                f->qmin,
+                                f->qmax,
+                                true};
     for (int64_t c = 0; c < extent.c; c++)
         for (int64_t i = 0; i < extent.pixels; i++)
-            in->codes[c * extent.pixels + i] = mqb_quantize_value(contract, x[i * extent.c + c], in->scale, in->z, in->qmin, in->qmax);
+            in->codes[c * extent.pixels + i] =
+                mqb_quantize_value(contract, x[i * extent.c + c], in->scale, in->z, in->qmin, in->qmax);
     for (int32_t i = 0; i < graph->num_ordered; i++) {
         run->node = &graph->nodes[graph->order[i]];
         if (run->tensors[run->node->output].alive)

@@ -42,8 +42,10 @@ static mqb_status fixed_freeze(const void *self, const struct mqb_tensor_view *x
     return MQB_OK;
 }
 
-static const struct mqb_quantizer affine = {.struct_size = sizeof(struct mqb_quantizer), .flags = MQB_QUANTIZER_AFFINE, .qparams = fixed_qparams};
-static const struct mqb_quantizer freezing = {.struct_size = sizeof(struct mqb_quantizer), .qparams = fixed_qparams, .freeze = fixed_freeze};
+static const struct mqb_quantizer affine = {
+    .struct_size = sizeof(struct mqb_quantizer), .flags = MQB_QUANTIZER_AFFINE, .qparams = fixed_qparams};
+static const struct mqb_quantizer freezing = {
+    .struct_size = sizeof(struct mqb_quantizer), .qparams = fixed_qparams, .freeze = fixed_freeze};
 static const struct mqb_quantizer opaque = {.struct_size = sizeof(struct mqb_quantizer), .qparams = fixed_qparams};
 
 /* ---- trained graphs ---- */
@@ -68,7 +70,8 @@ static void trained_destroy(struct trained *t)
 }
 
 /* A FakeQuantize node with a point; returns its output. */
-static mqb_value_id trained_point(struct trained *t, mqb_value_id x, int role, int32_t channels, float scale, int32_t z, int32_t qmin, int32_t qmax)
+static mqb_value_id trained_point(struct trained *t, mqb_value_id x, int role, int32_t channels, float scale, int32_t z,
+                                  int32_t qmin, int32_t qmax)
 {
     struct hand_net *net = &t->net;
     char name[80];
@@ -84,15 +87,27 @@ static mqb_value_id trained_point(struct trained *t, mqb_value_id x, int role, i
         q->scale[c] = channels > 1 ? scale * (0.5f + hand_uniform(net)) : scale;
         q->zero_point[c] = z;
     }
-    *p = (struct mqb_point){.name = net->graph->values[x].name, .node = node, .quantizer = &affine, .algorithm = "fixed", .self = q, .mode = MQB_POINT_ON};
-    p->scheme = (struct mqb_scheme){.struct_size = sizeof(p->scheme), .role = role, .bits = 8, .qmin = qmin, .qmax = qmax,
-                                    .symmetric = z == 0, .per_channel = channels > 1, .num_channels = channels};
+    *p = (struct mqb_point){.name = net->graph->values[x].name,
+                            .node = node,
+                            .quantizer = &affine,
+                            .algorithm = "fixed",
+                            .self = q,
+                            .mode = MQB_POINT_ON};
+    p->scheme = (struct mqb_scheme){.struct_size = sizeof(p->scheme),
+                                    .role = role,
+                                    .bits = 8,
+                                    .qmin = qmin,
+                                    .qmax = qmax,
+                                    .symmetric = z == 0,
+                                    .per_channel = channels > 1,
+                                    .num_channels = channels};
     t->list[t->set.num_points++] = p;
     net->graph->nodes[node].point = p;
     return hand_out(net, node);
 }
 
-static mqb_value_id random_param(struct hand_net *net, const char *name, int32_t rank, const int64_t *dims, float low, float high, int kind)
+static mqb_value_id random_param(struct hand_net *net, const char *name, int32_t rank, const int64_t *dims, float low,
+                                 float high, int kind)
 {
     mqb_value_id id;
     HAND_OK(mqb_graph_calls.add_value(net->graph, kind, name, rank, dims, NULL, &id, &net->error));
@@ -236,7 +251,8 @@ static void test_deploy_folded_layer_becomes_grid_and_bias(void **state)
         for (int i = -3; i <= 3; i++) {
             double u = 0.7 * i, sigma = sqrt((double)numbers(net->graph, ids.var)[k] + 1e-3), divisor = sf[k];
             double own = numbers(net->graph, ids.bias)[k];
-            double y = numbers(net->graph, ids.gamma)[k] * ((u + own) / divisor - numbers(net->graph, ids.mean)[k]) / sigma + numbers(net->graph, ids.beta)[k];
+            double y = numbers(net->graph, ids.gamma)[k] * ((u + own) / divisor - numbers(net->graph, ids.mean)[k]) / sigma +
+                       numbers(net->graph, ids.beta)[k];
             assert_true(fabs(u + bias[k] - y) < 2e-6);
         }
     /* Points. */

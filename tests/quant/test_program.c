@@ -1,4 +1,5 @@
 /* The integer program against one-element-at-a-time arithmetic, for every operator, several contracts and both kernels. */
+#include "hand_layers.h"
 #include "naive_integers.h"
 #include "naive_program.h"
 
@@ -15,8 +16,13 @@ static struct mqb_backend_rules contract_at(int index, bool *pot)
         c->add_rule = MQB_ADD_F32;
         break;
     case 1: /* double, ties away */
-        *c = (struct mqb_contract){.struct_size = sizeof(*c), .fold = MQB_FOLD_F64, .multiplier = MQB_MULTIPLIER_F64, .rounding = MQB_ROUND_RHA,
-                                   .bias_rounding = MQB_ROUND_RHA, .input_rounding = MQB_ROUND_RHA, .add_rule = MQB_ADD_RESCALE_SUM};
+        *c = (struct mqb_contract){.struct_size = sizeof(*c),
+                                   .fold = MQB_FOLD_F64,
+                                   .multiplier = MQB_MULTIPLIER_F64,
+                                   .rounding = MQB_ROUND_RHA,
+                                   .bias_rounding = MQB_ROUND_RHA,
+                                   .input_rounding = MQB_ROUND_RHA,
+                                   .add_rule = MQB_ADD_RESCALE_SUM};
         break;
     case 2: /* fixed point, one rounding */
         c->fold = MQB_FOLD_F64;
@@ -52,14 +58,6 @@ static struct mqb_backend_rules contract_at(int index, bool *pot)
 }
 #define NUM_CONTRACTS 8
 
-static float step(bool pot, float scale)
-{
-    int exponent;
-    float fraction = frexpf(scale, &exponent);
-    (void)fraction;
-    return pot ? ldexpf(1.0f, exponent) : scale;
-}
-
 static float *random_images(struct hand_net *net, int n, int64_t size, float range)
 {
     float *x = malloc((size_t)(n * size) * sizeof(float));
@@ -69,8 +67,8 @@ static float *random_images(struct hand_net *net, int n, int64_t size, float ran
 }
 
 /* Every tensor and the logits of every image. */
-static void compare(struct hand_net *net, const struct mqb_program *program, const struct mqb_contract *contract, struct mqb_pool *pool,
-                    int n, const float *x)
+static void compare(struct hand_net *net, const struct mqb_program *program, const struct mqb_contract *contract,
+                    struct mqb_pool *pool, int n, const float *x)
 {
     const struct mqb_graph *graph = net->graph;
     int num = mqb_program_num_tensors(program);
@@ -95,8 +93,8 @@ static void compare(struct hand_net *net, const struct mqb_program *program, con
                     for (int64_t w = 0; w < want->w; w++) {
                         int32_t code = taps[i][image * t->size + (h * want->w + w) * want->c + c] - (t->is_signed ? 128 : 0);
                         if (code != naive_at(want, c, h, w))
-                            fail_msg("contract %s, tensor %s, image %d, (%d %d %d): %d, expected %d", contract->profile, t->name, image, (int)c,
-                                     (int)h, (int)w, (int)code, (int)naive_at(want, c, h, w));
+                            fail_msg("contract %s, tensor %s, image %d, (%d %d %d): %d, expected %d", contract->profile,
+                                     t->name, image, (int)c, (int)h, (int)w, (int)code, (int)naive_at(want, c, h, w));
                     }
         }
         const struct naive_tensor *out = &run.tensors[graph->output];
@@ -201,54 +199,6 @@ static void test_program_conv_equals_naive_under_every_contract(void **state)
 }
 
 /* ---- a network with every operator ---- */
-
-static mqb_value_id add_conv(struct hand_net *net, const char *name, mqb_value_id x, int64_t k, int64_t r, int64_t stride, int64_t group,
-                             const int64_t pads[4], bool pot)
-{
-    char text[64];
-    struct hand_weight weight = {.per_channel = hand_int(net, 0, 1), .asymmetric = true, .pot = pot, .qmin = 0, .qmax = 255, .scale = step(pot, 0.004f)};
-    int64_t dims[4] = {k, net->graph->values[x].dims[1] / group, r, r};
-    snprintf(text, sizeof(text), "%s.w", name);
-    mqb_value_id inputs[3] = {x, hand_weight(net, text, 4, dims, &weight), MQB_NONE};
-    snprintf(text, sizeof(text), "%s.b", name);
-    inputs[2] = hand_param(net, text, 1, &k, NULL);
-    for (int64_t i = 0; i < k; i++)
-        net->graph->values[inputs[2]].data[i] = hand_uniform(net) - 0.5f;
-    mqb_node_id node = hand_node(net, "Conv", name, 3, inputs);
-    int64_t strides[2] = {stride, stride};
-    hand_list(net, node, "strides", 2, strides);
-    hand_list(net, node, "pads", 4, pads);
-    hand_attr_int(net, node, "group", group);
-    hand_infer(net);
-    return hand_out(net, node);
-}
-
-static mqb_value_id add_pool(struct hand_net *net, const char *op, const char *name, mqb_value_id x, int64_t r, int64_t stride,
-                             const int64_t pads[4], int include)
-{
-    mqb_node_id node = hand_node(net, op, name, 1, &x);
-    int64_t kernel[2] = {r, r}, strides[2] = {stride, stride};
-    hand_list(net, node, "kernel_shape", 2, kernel);
-    hand_list(net, node, "strides", 2, strides);
-    hand_list(net, node, "pads", 4, pads);
-    hand_attr_int(net, node, "ceil_mode", 1);
-    hand_attr_int(net, node, "count_include_pad", include);
-    hand_infer(net);
-    return hand_out(net, node);
-}
-
-static mqb_value_id add_binary(struct hand_net *net, const char *op, const char *name, mqb_value_id a, mqb_value_id b)
-{
-    mqb_value_id inputs[2] = {a, b};
-    mqb_node_id node = hand_node(net, op, name, 2, inputs);
-    hand_infer(net);
-    return hand_out(net, node);
-}
-
-static void quantize(struct hand_net *net, mqb_value_id value, float scale, int32_t z, bool is_signed, bool pot)
-{
-    hand_point(net, value, step(pot, scale * (0.8f + 0.4f * hand_uniform(net))), is_signed ? z - 128 : z, is_signed ? -128 : 0, is_signed ? 127 : 255);
-}
 
 static void build_everything(struct hand_net *net, bool pot)
 {
@@ -528,171 +478,6 @@ static void test_program_powers_of_two_equal_fake_quantization(void **state)
     }
 }
 
-/* ---- refusals ---- */
-
-static void refused(struct hand_net *net, const struct mqb_backend_rules *rules, mqb_status status, const char *const *words)
-{
-    struct mqb_program *program = NULL;
-    net->error.text[0] = 0;
-    assert_int_equal(mqb_program_create(&net->deploy, rules, NULL, &program, &net->error), status);
-    assert_null(program);
-    for (; *words; words++)
-        if (!strstr(net->error.text, *words))
-            fail_msg("'%s' does not say '%s'", net->error.text, *words);
-}
-#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
-
-static void build_small(struct hand_net *net)
-{
-    static const int64_t none[4] = {0, 0, 0, 0};
-    hand_create(net, 3);
-    mqb_value_id x = hand_input(net, 3, 4, 4);
-    hand_point(net, x, 0.02f, 128, 0, 255);
-    mqb_value_id y = add_conv(net, "conv1", x, 4, 3, 1, 1, none, false);
-    hand_point(net, y, 0.05f, 128, 0, 255);
-    add_conv(net, "conv2", y, 4, 1, 1, 1, none, false);
-}
-
-static struct mqb_frozen *frozen_named(struct hand_net *net, const char *name)
-{
-    for (int i = 0; i < net->deploy.num_frozen; i++)
-        if (strcmp(net->frozen[i].name, name) == 0)
-            return &net->frozen[i];
-    fail_msg("no %s", name);
-    return NULL;
-}
-
-static void test_program_create_refuses_what_has_no_integers(void **state)
-{
-    (void)state;
-    struct hand_net make, *net = &make;
-    struct mqb_backend_rules rules = hand_rules(MQB_MULTIPLIER_F32, MQB_ROUND_RNE), other;
-
-    build_small(net);
-    other = rules;
-    other.deployable = 0;
-    other.reason = "academic settings have no hardware";
-    refused(net, &other, MQB_ERR_UNSUPPORTED, WORDS("academic settings have no hardware"));
-    other = rules;
-    other.scope = MQB_SCOPE_CONV_AND_LINEAR;
-    refused(net, &other, MQB_ERR_UNSUPPORTED, WORDS("float"));
-    other = rules;
-    other.contract.accumulator = MQB_ACCUMULATOR_I16_PAIRS;
-    refused(net, &other, MQB_ERR_UNSUPPORTED, WORDS("16 bits"));
-    other = rules;
-    other.contract.multiplier = MQB_MULTIPLIER_POT;
-    refused(net, &other, MQB_ERR_NUMERIC, WORDS("conv1", "power of two"));
-
-    struct mqb_frozen *f = &net->frozen[2]; /* conv1's output */
-    mqb_value_id value = f->value;
-    f->value = MQB_NONE;
-    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("conv1", "Conv", "quantization point"));
-    f->value = value;
-    f->scale[0] = NAN;
-    refused(net, &rules, MQB_ERR_NUMERIC, WORDS("conv1", "nan"));
-    f->scale[0] = -1;
-    refused(net, &rules, MQB_ERR_NUMERIC, WORDS("conv1", "-1"));
-    f->scale[0] = 0.05f;
-    f->zero_point[0] = 300;
-    refused(net, &rules, MQB_ERR_NUMERIC, WORDS("conv1", "300"));
-    f->zero_point[0] = 3;
-    f->qmax = 1000;
-    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("conv1", "1000"));
-    f->qmax = 255;
-
-    f = frozen_named(net, "conv1.w");
-    value = f->value;
-    f->value = MQB_NONE;
-    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("conv1", "weight 'conv1.w'"));
-    f->value = value;
-    f->codes[3] = 256;
-    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("conv1.w", "256"));
-    f->codes[3] = 1;
-    f->scale[0] = INFINITY;
-    refused(net, &rules, MQB_ERR_NUMERIC, WORDS("conv1.w", "inf"));
-    f->scale[0] = 0.01f;
-
-    f = frozen_named(net, "input");
-    value = f->value;
-    f->value = MQB_NONE;
-    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("input", "quantization point"));
-    f->value = value;
-
-    net->graph->values[mqb_graph_find_value(net->graph, "conv1.b")].data[1] = 1e12f;
-    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("conv1", "bias", "32 bits"));
-    net->graph->values[mqb_graph_find_value(net->graph, "conv1.b")].data[1] = 401500.0f; /* fits, but not with the sum on top */
-    net->frozen[0].scale[0] = 0.0187f;
-    frozen_named(net, "conv1.w")->scale[0] = 0.01f;
-    if (frozen_named(net, "conv1.w")->num_channels > 1)
-        frozen_named(net, "conv1.w")->scale[1] = 0.01f;
-    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("conv1", "overflow", "27 products"));
-    hand_destroy(net);
-}
-
-static void test_program_create_refuses_operator_by_name(void **state)
-{
-    (void)state;
-    struct hand_net make, *net = &make;
-    struct mqb_backend_rules rules = hand_rules(MQB_MULTIPLIER_F32, MQB_ROUND_RNE);
-    hand_create(net, 4);
-    mqb_value_id x = hand_input(net, 3, 4, 4);
-    hand_point(net, x, 0.02f, 128, 0, 255);
-    int64_t size = 3;
-    static const float ones[3] = {1, 1, 1};
-    mqb_value_id inputs[5] = {x, hand_param(net, "gamma", 1, &size, ones), hand_param(net, "beta", 1, &size, ones),
-                              hand_param(net, "mean", 1, &size, ones), hand_param(net, "var", 1, &size, ones)};
-    hand_node(net, "BatchNormalization", "bn7", 5, inputs);
-    hand_infer(net);
-    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("bn7", "BatchNormalization", "no integer form"));
-    hand_destroy(net);
-
-    build_small(net); /* a sum without a point */
-    mqb_value_id last = net->graph->output;
-    hand_point(net, last, 0.05f, 100, 0, 255);
-    add_binary(net, "Add", "sum", last, last);
-    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("sum", "Add", "no quantization point"));
-    hand_destroy(net);
-}
-
-/* 25088 inputs of a large linear layer fit at 8 bits, 40000 with extreme codes do not. */
-static void test_program_create_proves_accumulators(void **state)
-{
-    (void)state;
-    struct mqb_backend_rules rules = hand_rules(MQB_MULTIPLIER_F32, MQB_ROUND_RNE);
-    for (int wide = 0; wide < 2; wide++) {
-        struct hand_net make, *net = &make;
-        hand_create(net, 4);
-        int64_t features = wide ? 40000 : 25088;
-        mqb_value_id x = hand_input(net, features, 0, 0);
-        hand_point(net, x, 0.02f, 0, 0, 255);
-        struct hand_weight weight = {.qmin = 0, .qmax = 255, .scale = 0.01f};
-        int64_t dims[2] = {1, features};
-        mqb_value_id inputs[2] = {x, hand_weight(net, "w", 2, dims, &weight)};
-        struct mqb_frozen *f = frozen_named(net, "w");
-        f->zero_point[0] = 0;
-        for (int64_t i = 0; i < features; i++)
-            f->codes[i] = 255;
-        hand_node(net, "Gemm", "fc", 2, inputs);
-        hand_infer(net);
-        if (wide) {
-            refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("fc", "Gemm", "40000", "255 * 255", "overflow"));
-        } else {
-            for (int p = 0; p < 2; p++) {
-                struct mqb_program *program;
-                HAND_OK(mqb_program_create(&net->deploy, &rules, providers[p], &program, &net->error));
-                float *image = malloc((size_t)features * sizeof(float)), logit;
-                for (int64_t i = 0; i < features; i++)
-                    image[i] = 100.0f;
-                HAND_OK(mqb_program_run(program, NULL, image, 1, &logit, NULL, &net->error));
-                assert_true(logit == (float)(25088 * 255 * 255) * (0.02f * f->scale[0]));
-                free(image);
-                mqb_program_destroy(program);
-            }
-        }
-        hand_destroy(net);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -702,9 +487,6 @@ int main(void)
         cmocka_unit_test(test_program_ends_in_codes_dequantizes_them),
         cmocka_unit_test(test_program_flatten_after_last_conv_keeps_logits),
         cmocka_unit_test(test_program_powers_of_two_equal_fake_quantization),
-        cmocka_unit_test(test_program_create_refuses_what_has_no_integers),
-        cmocka_unit_test(test_program_create_refuses_operator_by_name),
-        cmocka_unit_test(test_program_create_proves_accumulators),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

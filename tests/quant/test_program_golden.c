@@ -45,13 +45,14 @@ static float *reals_of(const json_t *inputs, const char *key, float scale, int32
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < c; j++)
             for (int64_t p = 0; p < pixels; p++)
-                x[(i * pixels + p) * c + j] = scale * (float)((int32_t)golden_at(inputs, key, (size_t)((i * c + j) * pixels + p)) - z);
+                x[(i * pixels + p) * c + j] =
+                    scale * (float)((int32_t)golden_at(inputs, key, (size_t)((i * c + j) * pixels + p)) - z);
     return x;
 }
 
 /* Runs n images and compares the program's last tensor with `expected` in NCHW. */
-static void run_and_compare(struct hand_net *net, const struct mqb_backend_rules *rules, const float *x, int64_t n, const json_t *expected,
-                            const char *key, const char *name)
+static void run_and_compare(struct hand_net *net, const struct mqb_backend_rules *rules, const float *x, int64_t n,
+                            const json_t *expected, const char *key, const char *name)
 {
     struct mqb_program *program;
     HAND_OK(mqb_program_create(&net->deploy, rules, NULL, &program, &net->error));
@@ -70,7 +71,8 @@ static void run_and_compare(struct hand_net *net, const struct mqb_backend_rules
                 int32_t got = taps[num - 1][i * t->size + p * c + j] - (t->is_signed ? 128 : 0);
                 int32_t want = (int32_t)golden_at(expected, key, (size_t)((i * c + j) * pixels + p));
                 if (got != want)
-                    fail_msg("%s: image %d channel %d pixel %d: %d, expected %d", name, (int)i, (int)j, (int)p, (int)got, (int)want);
+                    fail_msg("%s: image %d channel %d pixel %d: %d, expected %d", name, (int)i, (int)j, (int)p, (int)got,
+                             (int)want);
             }
     free(taps[num - 1]);
     free(logits);
@@ -119,7 +121,8 @@ static void test_program_conv_equals_pytorch(void **state)
         json_t *one = json_array_get(cases, i), *hyper = json_object_get(one, "hyper"), *input = json_object_get(one, "input");
         json_t *x = json_object_get(input, "x_u8"), *w = json_object_get(input, "w_s8");
         const char *name = json_string_value(json_object_get(one, "name"));
-        bool linear = rank_of(x) == 2, relu = json_is_true(json_object_get(hyper, "relu")), bias = json_is_object(json_object_get(input, "bias"));
+        bool linear = rank_of(x) == 2, relu = json_is_true(json_object_get(hyper, "relu")),
+             bias = json_is_object(json_object_get(input, "bias"));
         float s_x = (float)golden_number(hyper, "in_scale"), s_y = (float)golden_number(hyper, "out_scale");
         int32_t z_x = (int32_t)golden_number(hyper, "in_zero_point"), z_y = (int32_t)golden_number(hyper, "out_zero_point");
         int64_t n = dim(x, 0), c = dim(x, 1), h = linear ? 0 : dim(x, 2), width = linear ? 0 : dim(x, 3), k = dim(w, 0);
@@ -228,7 +231,8 @@ static void test_program_conv_equals_onnx_runtime(void **state)
         point_of(net, hand_out(net, node), scalar_real(in, "y_scale", 0), scalar_int(in, "y_zero_point", 0), is_unsigned(x));
         if (exact_bias) {
             float *reals = reals_of(in, "x", s_x, z_x, n, c, h * width);
-            run_and_compare(net, &rules, reals, n, json_object_get(one, "expected"), "y", json_string_value(json_object_get(one, "name")));
+            run_and_compare(net, &rules, reals, n, json_object_get(one, "expected"), "y",
+                            json_string_value(json_object_get(one, "name")));
             free(reals);
             num_run++;
         }
@@ -269,8 +273,10 @@ static void compare_binary(const char *file, const char *op, int zp_before)
         const struct mqb_iop *binary = &program->ops[program->num_ops - 1];
         assert_int_equal(binary->kind, MQB_IOP_BINARY);
         for (size_t j = 0; j < golden_size(in, "a"); j++) {
-            int32_t offset = u8 ? 0 : 128, qa = (int32_t)golden_at(in, "a", j) + offset, qb = (int32_t)golden_at(in, "b", j) + offset;
-            assert_int_equal(binary->table[qa * 256 + qb], (int32_t)golden_at(json_object_get(one, "expected"), "y", j) + offset);
+            int32_t offset = u8 ? 0 : 128, qa = (int32_t)golden_at(in, "a", j) + offset,
+                    qb = (int32_t)golden_at(in, "b", j) + offset;
+            assert_int_equal(binary->table[qa * 256 + qb],
+                             (int32_t)golden_at(json_object_get(one, "expected"), "y", j) + offset);
             num_pairs++;
         }
         mqb_program_destroy(program);
@@ -317,9 +323,11 @@ static void compare_pool(const char *file, const char *op, int pool_rule)
         hand_attr_int(net, node, "count_include_pad", json_integer_value(json_object_get(attrs, "count_include_pad")));
         hand_infer(net);
         if (scales)
-            point_of(net, hand_out(net, node), scalar_real(in, "y_scale", 0), scalar_int(in, "y_zero_point", 0), is_unsigned(x));
+            point_of(net, hand_out(net, node), scalar_real(in, "y_scale", 0), scalar_int(in, "y_zero_point", 0),
+                     is_unsigned(x));
         float *reals = reals_of(in, "x", s_x, z_x, dim(x, 0), dim(x, 1), dim(x, 2) * dim(x, 3));
-        run_and_compare(net, &rules, reals, dim(x, 0), json_object_get(one, "expected"), "y", json_string_value(json_object_get(one, "name")));
+        run_and_compare(net, &rules, reals, dim(x, 0), json_object_get(one, "expected"), "y",
+                        json_string_value(json_object_get(one, "name")));
         free(reals);
         num_run++;
         hand_destroy(net);
@@ -362,15 +370,19 @@ static void test_program_concat_equals_onnx_runtime(void **state)
             snprintf(scale_key, sizeof(scale_key), "x_scale%d", j);
             snprintf(zero_key, sizeof(zero_key), "x_zero_point%d", j);
             struct mqb_program program = {.contract = rules.contract};
-            struct mqb_itensor from = {.info = {.scale = scalar_real(in, scale_key, 0), .zero_point = scalar_int(in, zero_key, 0)}};
-            struct mqb_itensor to = {.info = {.scale = scalar_real(in, "y_scale", 0), .zero_point = scalar_int(in, "y_zero_point", 0)}};
+            struct mqb_itensor from = {
+                .info = {.scale = scalar_real(in, scale_key, 0), .zero_point = scalar_int(in, zero_key, 0)}};
+            struct mqb_itensor to = {
+                .info = {.scale = scalar_real(in, "y_scale", 0), .zero_point = scalar_int(in, "y_zero_point", 0)}};
             from.info.qmin = to.info.qmin = u8 ? 0 : -128;
             from.info.qmax = to.info.qmax = u8 ? 255 : 127;
             from.offset = to.offset = u8 ? 0 : 128;
             uint8_t table[256];
             bool identity;
             struct mqb_node node = {.name = (char *)(uintptr_t) "concat"};
-            assert_int_equal(mqb_lower_rescale_table(&program, &node, &from, &to, to.info.qmin, to.info.qmax, table, &identity, NULL), MQB_OK);
+            assert_int_equal(
+                mqb_lower_rescale_table(&program, &node, &from, &to, to.info.qmin, to.info.qmax, table, &identity, NULL),
+                MQB_OK);
             int64_t size = (int64_t)golden_size(in, key) / outer;
             for (int64_t n = 0; n < outer; n++)
                 for (int64_t k = 0; k < size; k++) {

@@ -31,9 +31,9 @@ static void test_requantize_ties_follow_each_library(void **state)
         float m;
         int32_t rne, away, single_rounding, double_rounding;
     } rows[] = {
-        {1, 0.5f, 0, 1, 1, 1},      {-1, 0.5f, 0, -1, 0, 0},       {-3, 0.5f, -2, -2, -1, -1}, {1, 0.25f, 0, 0, 0, 1},
-        {-2, 0.25f, 0, -1, 0, -1},  {-3, 0.25f, -1, -1, -1, -1},   {10, 0.25f, 2, 3, 3, 3},    {-6, 0.25f, -2, -2, -1, -2},
-        {3, 0.125f, 0, 0, 0, 1},    {10, 3.0f / 64, 0, 0, 0, 1},
+        {1, 0.5f, 0, 1, 1, 1},     {-1, 0.5f, 0, -1, 0, 0},     {-3, 0.5f, -2, -2, -1, -1}, {1, 0.25f, 0, 0, 0, 1},
+        {-2, 0.25f, 0, -1, 0, -1}, {-3, 0.25f, -1, -1, -1, -1}, {10, 0.25f, 2, 3, 3, 3},    {-6, 0.25f, -2, -2, -1, -2},
+        {3, 0.125f, 0, 0, 0, 1},   {10, 3.0f / 64, 0, 0, 0, 1},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         int32_t a = rows[i].accumulator;
@@ -70,13 +70,14 @@ static void test_requantizer_fold_precision_decides(void **state)
     struct mqb_requantizer r;
     struct mqb_contract contract = contract_of(MQB_MULTIPLIER_F32, MQB_ROUND_RNE);
     contract.fold = MQB_FOLD_F32_MUL_DIV;
-    assert_int_equal(mqb_requantizer_init(&r, &contract, 0.0529612452f, 0.0240937788f, 0.1148432791f, -126, -128, 127, NULL), MQB_OK);
+    assert_int_equal(mqb_requantizer_init(&r, &contract, 0.0529612452f, 0.0240937788f, 0.1148432791f, -126, -128, 127, NULL),
+                     MQB_OK);
     assert_int_equal(mqb_requantize(&r, 585), -120);
     for (int form = MQB_MULTIPLIER_Q31; form <= MQB_MULTIPLIER_Q31_DOUBLE; form++) {
         contract = contract_of(form, 0);
         contract.fold = MQB_FOLD_F64;
-        assert_int_equal(mqb_requantizer_init(&r, &contract, 0.0529612452f, 0.0240937788f, 0.1148432791f, -126, -128, 127, NULL),
-                         MQB_OK);
+        assert_int_equal(
+            mqb_requantizer_init(&r, &contract, 0.0529612452f, 0.0240937788f, 0.1148432791f, -126, -128, 127, NULL), MQB_OK);
         assert_int_equal(mqb_requantize(&r, 585), -119);
     }
 }
@@ -117,7 +118,8 @@ static void test_requantize_extremes_clamp(void **state)
         for (int exponent = -40; exponent <= 29; exponent++) {
             struct mqb_contract contract = contract_of(form, MQB_ROUND_RHA);
             struct mqb_requantizer r;
-            assert_int_equal(mqb_requantizer_init(&r, &contract, ldexpf(1.0f, exponent), 1.0f, 1.0f, 7, -128, 127, NULL), MQB_OK);
+            assert_int_equal(mqb_requantizer_init(&r, &contract, ldexpf(1.0f, exponent), 1.0f, 1.0f, 7, -128, 127, NULL),
+                             MQB_OK);
             int32_t most = mqb_requantize(&r, INT32_MAX), least = mqb_requantize(&r, INT32_MIN);
             double ideal = 2147483648.0 * ldexp(1.0, exponent);
             if (ideal >= 256.0) {
