@@ -223,8 +223,8 @@ static mqb_status lsq_prepare(void *self, const struct mqb_tensor_view *x, int t
                                  "the learned %s of channel %d is not finite; a lower learning rate avoids it",
                                  fabsf(s) <= FLT_MAX ? "zero point" : "scale", (int)c);
         if (s < 0.0f && !q->flip_reported) {
-            q->host->log(MQB_LOG_WARNING, "lsq: a learned scale (channel %d) went negative, %g, and was made positive", (int)c,
-                         (double)s);
+            q->host->log(MQB_LOG_WARNING, "lsq: the learned scale of \"%s\" (channel %d) went negative, %g, and was made positive",
+                         q->scheme.tensor ? q->scheme.tensor : "?", (int)c, (double)s);
             q->flip_reported = 1;
         }
         s = fabsf(s);

@@ -10,7 +10,6 @@ static int depthwise_taps(const struct native_pass *pass, const struct native_cl
 {
     const ptrdiff_t pixel_size = (ptrdiff_t)pass->in_c * pass->in_size;
     const size_t weight_size = native_round_up((size_t)pass->out_c, VEC_LANES) * (size_t)pass->unit_size;
-
     int same_steps = 1;
 
     tile->num_taps = 0;
@@ -85,8 +84,8 @@ static void depthwise_run(const struct native_pass *pass, int32_t n, const void 
         uint8_t *image_out = (uint8_t *)out + (size_t)(i / pass->num_classes) * out_size;
 
         if (class->num_taps > 0 || accumulate == 0) {
-            depthwise_image(pass, class, image_in, (const uint8_t *)packed + class->weight_offset, image_out, pad_row, &tile, rows,
-                            steps, weights);
+            depthwise_image(pass, class, image_in, (const uint8_t *)packed + class->weight_offset, image_out, pad_row, &tile,
+                            rows, steps, weights);
         }
     }
 }

@@ -19,7 +19,8 @@ enum { DEPTHWISE_MAX_TAPS = 9 };
 
 /* A row of pixels for `taps` taps, whose weights stay in registers; every tap has the same step. taps = 0: any number, one
  * pixel after the other. */
-KERNEL_INLINE void depthwise_float_part(const struct depthwise_tile *tile, const int32_t taps, const int32_t c, const int32_t part)
+KERNEL_INLINE void depthwise_float_part(const struct depthwise_tile *tile, const int32_t taps, const int32_t c,
+                                        const int32_t part)
 {
     const uint8_t *rows[DEPTHWISE_MAX_TAPS];
     uint8_t *out = tile->out + (ptrdiff_t)c * 4;

@@ -4,11 +4,11 @@
  *
  * Letters: N images, C input channels, H x W input, K output channels, R x S kernel, P x Q output.
  *
- * Numbers: an element of y is one chain of fused multiply-adds over (r, s, c) from +0, with zeros where the kernel hangs over
- * the edge (depthwise: those are left out), then the bias is added. An element of dx is one chain over (r, s, k), restricted to the taps that its stride
- * class can meet. An element of dw is one chain over (n, p, q); a pixel that the kernel position cannot see is left out
- * (or is a zero, for the few-channel layers that run on a padded copy). None of it depends on the vector width, the tile,
- * or the number of images.
+ * Numbers: an element of y is one chain of fused multiply-adds over (r, s, c) from +0, with zeros where the kernel hangs
+ * over the edge (depthwise: those are left out), then the bias is added. An element of dx is one chain over (r, s, k),
+ * restricted to the taps that its stride class can meet. An element of dw is one chain over (n, p, q); a pixel that the
+ * kernel position cannot see is left out (or is a zero, for the few-channel layers that run on a padded copy). None of it
+ * depends on the vector width, the tile, or the number of images.
  */
 #ifndef NATIVE_H
 #define NATIVE_H
@@ -92,11 +92,12 @@ struct native_isa {
     /* `transposed`: the pass runs from K to C */
     void (*pack_float)(const struct native_pass *pass, const struct mqb_conv_shape *shape, const float *weight,
                        int32_t transposed, void *packed);
-    void (*pack_integer)(const struct native_pass *pass, const struct mqb_conv_shape *shape, const int8_t *weight, void *packed);
+    void (*pack_integer)(const struct native_pass *pass, const struct mqb_conv_shape *shape, const int8_t *weight,
+                         void *packed);
     /* `pad_row`: a pixel that taps over the edge read (depthwise: NULL, if they are left out); behind it, where quads
      * overread, the copy of the input's end */
-    void (*pass_run)(const struct native_pass *pass, int32_t n, const void *in, const void *packed, const float *bias, void *out,
-                     int32_t accumulate, const void *pad_row, void *scratch);
+    void (*pass_run)(const struct native_pass *pass, int32_t n, const void *in, const void *packed, const float *bias,
+                     void *out, int32_t accumulate, const void *pad_row, void *scratch);
     void (*weights_run)(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw,
                         uint8_t *scratch);
 };

@@ -103,8 +103,8 @@ static float *pack_backward_group(const struct native_pass *pass, const struct n
     return target;
 }
 
-static void pack_float(const struct native_pass *pass, const struct mqb_conv_shape *shape, const float *weight, int32_t transposed,
-                       void *packed)
+static void pack_float(const struct native_pass *pass, const struct mqb_conv_shape *shape, const float *weight,
+                       int32_t transposed, void *packed)
 {
     const int32_t taps = shape->r * shape->s;
     const size_t group_size = (size_t)(shape->k / shape->groups) * (size_t)(shape->c / shape->groups) * (size_t)taps;

@@ -76,7 +76,8 @@ static void tile_pointers(struct pixel_walk *walk, int32_t pixels, const uint8_t
 
 /* The tiles of a band, for all groups and blocks. */
 static void band_run(const struct native_pass *pass, const struct native_class *class, int32_t count, int32_t tiles,
-                     const void *packed, const float *bias, int32_t accumulate, const uint8_t *const *rows, uint8_t *const *outs)
+                     const void *packed, const float *bias, int32_t accumulate, const uint8_t *const *rows,
+                     uint8_t *const *outs)
 {
     const int32_t integer = pass->in_size == 1;
     struct native_tile tile = { .num_taps = class->num_taps, .run = pass->run, .accumulate = accumulate };
@@ -129,8 +130,8 @@ static void class_clear(const struct native_pass *pass, const struct native_clas
     }
 }
 
-static void pass_run(const struct native_pass *pass, int32_t n, const void *in, const void *packed, const float *bias, void *out,
-                     int32_t accumulate, const void *pad_row, void *scratch)
+static void pass_run(const struct native_pass *pass, int32_t n, const void *in, const void *packed, const float *bias,
+                     void *out, int32_t accumulate, const void *pad_row, void *scratch)
 {
     const uint8_t **rows = scratch;
     uint8_t **outs = (uint8_t **)(void *)((uint8_t *)scratch + pass->rows_size);

@@ -42,8 +42,8 @@ static mqb_status shape_check(const struct mqb_host *host, const struct mqb_conv
     for (size_t i = 0; i < 4; i++) {
         if (pads[i] < 0 || pads[i] > limit) {
             return host->fail(error, MQB_ERR_ARGUMENT,
-                              "native: a convolution has a padding of %d; it must lie in 0..%d: check the model's pads", pads[i],
-                              limit);
+                              "native: a convolution has a padding of %d; it must lie in 0..%d: check the model's pads",
+                              pads[i], limit);
         }
     }
     if (s->c % s->groups != 0 || s->k % s->groups != 0) {
@@ -63,9 +63,10 @@ static mqb_status shape_check(const struct mqb_host *host, const struct mqb_conv
     }
     size_t size = 0;
     if ((int64_t)max_images * s->h > INT32_MAX || (int64_t)max_images * s->p > INT32_MAX ||
-        (int64_t)s->stride_h * s->stride_w * max_images > INT32_MAX || tensor_size(&size, max_images, s->h, s->w, s->c) || tensor_size(&size, max_images, s->p, s->q, s->k) ||
+        (int64_t)native_min(s->stride_h, s->h) * native_min(s->stride_w, s->w) * max_images > INT32_MAX ||
+        tensor_size(&size, max_images, s->h, s->w, s->c) || tensor_size(&size, max_images, s->p, s->q, s->k) ||
         tensor_size(&size, s->k, s->r, s->s, s->c / s->groups) || tensor_size(&size, 64, s->r, s->s, 2 * s->c)) {
-        return host->fail(error, MQB_ERR_MEMORY, "native: a convolution's tensors are too large: take a smaller batch or image");
+        return host->fail(error, MQB_ERR_MEMORY, "native: a convolution's tensors are too large: take a smaller batch");
     }
     return MQB_OK;
 }

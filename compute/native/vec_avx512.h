@@ -78,7 +78,8 @@ static inline void vec_transpose(vec rows[VEC_LANES])
     /* rows[4 * g + j] now holds columns j, 4 + j, 8 + j, 12 + j of rows 4 * g .. 4 * g + 3 */
     KERNEL_UNROLL
     for (int32_t j = 0; j < 4; j++) {
-        vec even_low = _mm512_shuffle_f32x4(rows[j], rows[4 + j], 0x88), odd_low = _mm512_shuffle_f32x4(rows[j], rows[4 + j], 0xdd);
+        vec even_low = _mm512_shuffle_f32x4(rows[j], rows[4 + j], 0x88);
+        vec odd_low = _mm512_shuffle_f32x4(rows[j], rows[4 + j], 0xdd);
         vec even_high = _mm512_shuffle_f32x4(rows[8 + j], rows[12 + j], 0x88);
         vec odd_high = _mm512_shuffle_f32x4(rows[8 + j], rows[12 + j], 0xdd);
 

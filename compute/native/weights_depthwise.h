@@ -112,7 +112,8 @@ static void (*const depthwise_sums[2][5])(const struct mqb_conv_plan *plan, cons
     { depthwise_sum_2x1, depthwise_sum_2x2, depthwise_sum_2x3, depthwise_sum_2x4, depthwise_sum_2x5 },
 };
 
-static void weights_depthwise(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw, float *sums)
+static void weights_depthwise(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw,
+                              float *sums)
 {
     const struct mqb_conv_shape *shape = &plan->shape;
     const size_t width = native_round_up((size_t)shape->c, VEC_LANES);

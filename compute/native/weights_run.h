@@ -175,15 +175,17 @@ static void sums_unpack(const struct mqb_conv_shape *shape, const float *sums, i
 }
 
 /* The same where a kernel row is one run: the tile is [r][values of (s, c) from `begin`][block]; dw the whole tensor's. */
-static void sums_unpack_fused(const struct mqb_conv_shape *shape, const float *sums, int32_t begin, int32_t values, int32_t block,
-                              int32_t width, float *dw)
+static void sums_unpack_fused(const struct mqb_conv_shape *shape, const float *sums, int32_t begin, int32_t values,
+                              int32_t block, int32_t width, float *dw)
 {
     for (int32_t r = 0; r < shape->r; r++) {
         for (int32_t i = 0; i < values; i++) {
             const int32_t s = (begin + i) / shape->c, c = (begin + i) % shape->c;
 
             for (int32_t k = 0; k < width; k++) {
-                dw[(((size_t)k * (size_t)shape->c + (size_t)c) * (size_t)shape->r + (size_t)r) * (size_t)shape->s + (size_t)s] = sums[k];
+                const size_t row = ((size_t)k * (size_t)shape->c + (size_t)c) * (size_t)shape->r + (size_t)r;
+
+                dw[row * (size_t)shape->s + (size_t)s] = sums[k];
             }
             sums += block;
         }
@@ -197,8 +199,8 @@ struct sum_band {
     int32_t first, last;
 };
 
-static void band_sums(const struct mqb_conv_plan *plan, const struct sum_source *source, const struct sum_band *band, float *sums,
-                      struct native_run *runs, int32_t *num_runs, float *dw)
+static void band_sums(const struct mqb_conv_plan *plan, const struct sum_source *source, const struct sum_band *band,
+                      float *sums, struct native_run *runs, int32_t *num_runs, float *dw)
 {
     const struct mqb_conv_shape *shape = &plan->shape;
     const int32_t group_out = shape->k / shape->groups, taps = shape->r * source->taps_w;
@@ -242,7 +244,8 @@ static void band_sums(const struct mqb_conv_plan *plan, const struct sum_source 
     }
 }
 
-static void weights_run(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw, uint8_t *scratch)
+static void weights_run(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw,
+                        uint8_t *scratch)
 {
     const struct mqb_conv_shape *shape = &plan->shape;
 

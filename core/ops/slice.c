@@ -1,5 +1,4 @@
-/* slice.c - Slice: starts, ends (exclusive, beyond the end is the end) and steps by ONNX's dimensions; the batch stays whole.
- */
+/* slice.c - Slice: starts, ends (exclusive, cut at the size) and steps by dimension; the batch stays whole. */
 #include "ops/ops.h"
 
 #include <inttypes.h>

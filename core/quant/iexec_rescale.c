@@ -88,8 +88,8 @@ void mqb_rescale_destroy(struct mqb_rescale *rescale)
     static inline type round_away_##type(type v)                                                                               \
     {                                                                                                                          \
         type even = EVEN_##type(v), rest = v - even;                                                                           \
-        even += (rest == (type)0.5) & (v > 0) ? (type)1 : (type)0;                                                             \
-        return even - ((rest == (type)-0.5) & (v < 0) ? (type)1 : (type)0);                                                    \
+        even += ((rest == (type)0.5) & (v > 0)) ? (type)1 : (type)0;                                                           \
+        return even - (((rest == (type)-0.5) & (v < 0)) ? (type)1 : (type)0);                                                  \
     }                                                                                                                          \
     static inline type round_up_##type(type v)                                                                                 \
     {                                                                                                                          \

@@ -68,6 +68,7 @@ static mqb_status point_create(struct mqb_graph *graph, mqb_node_id id, const st
         mqb_deallocate(point);
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the quantization point of '%s'", tensor);
     }
+    scheme.tensor = point->name;
     status = choice->vtable->create(config->host, &scheme, choice->options, &point->self, error);
     if (status != MQB_OK) {
         status = mqb_fail_prefix(error, status, "tensor '%s': quantizer '%s' refuses", tensor, choice->id);

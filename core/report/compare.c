@@ -54,6 +54,9 @@ static mqb_status open_comparison(struct comparison *c, struct mqb_error *error)
         const struct mqb_program_tensor *tensor = mqb_program_tensor(config->program, t);
         struct mqb_layer_report *layer = &result->layers[t];
         const struct mqb_frozen *frozen = mqb_deploy_find(config->deploy, tensor->value);
+        int bits = 1;
+        while (bits < 8 && tensor->qmax - tensor->qmin >= 1 << bits)
+            bits++;
         mqb_node_id producer = config->trained->values[tensor->value].producer;
         /* Held against the output of its point; a tensor that carries its input's parameters on, against itself. */
         c->fake[t] = frozen != NULL ? config->trained->nodes[frozen->point].output : tensor->value;
@@ -62,7 +65,7 @@ static mqb_status open_comparison(struct comparison *c, struct mqb_error *error)
         layer->op = mqb_strdup(producer == MQB_NONE ? "input" : config->trained->nodes[producer].op->name);
         layer->scale = tensor->scale;
         layer->zero_point = tensor->zero_point;
-        layer->bits = frozen != NULL ? frozen->scheme.bits : 8;
+        layer->bits = bits;
         c->taps[t] = mqb_allocate_array((size_t)c->batch, (size_t)tensor->size);
         if (layer->name == NULL || layer->tensor == NULL || layer->op == NULL || c->taps[t] == NULL)
             return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the layer comparison");

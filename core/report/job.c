@@ -244,6 +244,11 @@ static mqb_status run_pass(struct job *job, const char *id, struct mqb_error *er
     if ((status = use_plugin(job, entry, error)) != MQB_OK ||
         (status = component_options(job, entry, pass->options, pass->num_options, &options, error)) != MQB_OK)
         goto out;
+    for (size_t i = 0; i < job->config->num_set; i++) {
+        const char *key = job->config->set_keys[i];
+        if (strncmp(key, id, strlen(id)) == 0 && strcmp(key + strlen(id), ".strategy") == 0)
+            status = mqb_fail(error, MQB_ERR_ARGUMENT, "--set %s: the strategy is given by --bn-fold", key);
+    }
     for (uint32_t i = 0; i < pass->num_options && status == MQB_OK; i++)
         if (strcmp(pass->options[i].name, "strategy") == 0) {
             char value[16];

@@ -108,7 +108,7 @@ static mqb_status add_tensor(const struct mqb_host *host, struct table *table, c
     /* The few codes of a 2- or 3-bit weight lie on the same grid in the smallest container that the format knows. */
     e->bits = bias ? 32 : tensor->bits < 4 ? 4 : tensor->bits;
     e->scale = (double)q->scale[0];
-    e->offset = bias ? -2147483648.0 : -(double)q->zero_point[0];
+    e->offset = bias ? -2147483648.0 : 0.0 - (double)q->zero_point[0];
     return MQB_OK;
 }
 
@@ -292,7 +292,7 @@ mqb_status snpe_encodings_export(const struct mqb_host *host, const struct mqb_e
         goto out;
     qsort(table.entries, table.num_entries, sizeof(table.entries[0]), compare_encodings);
 
-    text_add(&name, "%s.onnx", request->model_name);
+    text_add(&name, "%s.snpe.onnx", request->model_name);
     if (!name.failed)
         status = request->write_onnx(request, name.data, error);
     for (int version = 0; version < 2 && status == MQB_OK; version++) {
@@ -305,7 +305,7 @@ mqb_status snpe_encodings_export(const struct mqb_host *host, const struct mqb_e
         text_add(&text, ",\n");
         write_args(&text, &table);
         text_add(&text, "    \"version\": \"%s\"\n}\n", version == 0 ? "0.6.1" : "1.0.0");
-        text_add(&name, "%s.%s.encodings", request->model_name, version == 0 ? "0.6.1" : "1.0.0");
+        text_add(&name, "%s.snpe.%s.encodings", request->model_name, version == 0 ? "0.6.1" : "1.0.0");
         if (text.failed || name.failed)
             break;
         status = request->write_text(request, name.data, text.data, text.length, error);

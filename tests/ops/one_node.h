@@ -1,5 +1,4 @@
-/* one_node.h - for tests: a graph of one node, put together by hand, so that an operator can be driven through its descriptor.
- */
+/* one_node.h - for tests: a graph of one node, put together by hand, to drive an operator through its descriptor. */
 #ifndef ONE_NODE_H
 #define ONE_NODE_H
 

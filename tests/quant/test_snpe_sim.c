@@ -136,9 +136,9 @@ static mqb_status write_text(const struct mqb_export *request, const char *name,
     json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &json_error);
     if (!root)
         return mqb_fail(error, MQB_ERR_FORMAT, "line %d: %s", json_error.line, json_error.text);
-    if (strcmp(name, "net.0.6.1.encodings") == 0)
+    if (strcmp(name, "net.snpe.0.6.1.encodings") == 0)
         written->old_form = root;
-    else if (strcmp(name, "net.1.0.0.encodings") == 0)
+    else if (strcmp(name, "net.snpe.1.0.0.encodings") == 0)
         written->new_form = root;
     else
         return mqb_fail(error, MQB_ERR_IO, "a file called %s", name);
@@ -148,7 +148,7 @@ static mqb_status write_text(const struct mqb_export *request, const char *name,
 static mqb_status write_onnx(const struct mqb_export *request, const char *name, struct mqb_error *error)
 {
     struct written *written = request->engine;
-    written->num_onnx += strcmp(name, "net.onnx") == 0;
+    written->num_onnx += strcmp(name, "net.snpe.onnx") == 0;
     (void)error;
     return MQB_OK;
 }

@@ -116,10 +116,6 @@ struct mqb_backend {
     /* May refuse a frozen point that the target cannot carry, with the reason. Optional (everything is carried). */
     mqb_status (*judge)(const struct mqb_host *host, const struct mqb_options *options, const struct mqb_graph *graph,
                         mqb_value_id value, const struct mqb_qparams *qparams, struct mqb_error *error);
-    /* For what the contract's fields cannot say; all channels of n pixels, accumulators [n][channels]. Optional. */
-    mqb_status (*requantize)(const struct mqb_host *host, const struct mqb_options *options, const int32_t *accumulators,
-                             int64_t num_pixels, int32_t channels, const double *multiplier, int32_t zero_point, int32_t low,
-                             int32_t high, int32_t *codes, struct mqb_error *error);
     /* Writes the artefacts of the target; refuses to leave a hole and names the missing tensor. Optional. */
     mqb_status (*export_files)(const struct mqb_host *host, const struct mqb_options *options, const struct mqb_export *request,
                                struct mqb_error *error);

@@ -57,6 +57,7 @@ struct mqb_scheme {
     uint8_t adaptive_sign; /* 1: a tensor that is never negative may switch to [0, 2^bits - 1] for good */
     int32_t num_channels;  /* number of scales: output channels if per_channel, else 1 */
     uint32_t reserved;
+    const char *tensor;    /* its name, for messages; lives as long as the instance made from it; may be NULL */
 };
 
 /* The affine code x = scale[c] * (q - zero_point[c]), q in [qmin, qmax]; or, if num_levels > 0, a table:
