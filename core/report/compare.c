@@ -161,12 +161,14 @@ static mqb_status explain_first(struct comparison *c, struct mqb_error *error)
     mqb_status status = run_images(c, &before, 1, true, error);
     if (status != MQB_OK)
         return status;
+    bool input = before == c->config->trained->input;
     const char *profile = c->config->contract->profile != NULL ? c->config->contract->profile : "the backend";
     if (layer->max_steps <= 1 && c->tie_distance < 0.25)
         result->first_difference = mqb_format(
-            "%s (%s): %lld of %lld codes differ, by one step. All its inputs agree; before rounding these elements lie within %.2g steps "
-            "of a tie, where the integer bias and the rounding of %s decide otherwise.",
-            layer->name, layer->op, (long long)layer->differ, (long long)layer->elements, c->tie_distance, profile);
+            "%s (%s): %lld of %lld codes differ, by one step. %sefore rounding these elements lie within %.2g steps of a tie, where the "
+            "%srounding of %s decides otherwise.",
+            layer->name, layer->op, (long long)layer->differ, (long long)layer->elements, input ? "B" : "All its inputs agree; b",
+            c->tie_distance, input ? "" : "integer bias or the ", profile);
     else
         result->first_difference = mqb_format(
             "%s (%s): %lld of %lld codes differ, by up to %lld steps, although all its inputs agree; they lie up to %.2g steps from a tie, "
