@@ -70,10 +70,11 @@ static mqb_status run_pass(struct bench *b, const char *id, int bn_fold, struct 
 static mqb_status quantize(struct bench *b, struct mqb_error *error)
 {
     const struct mqb_entry *backend_entry, *entry;
-    struct mqb_backend_rules rules = { .struct_size = sizeof(rules) };
+    struct mqb_backend_rules rules = {.struct_size = sizeof(rules)};
     mqb_status status = mqb_registry_find(b->session.registry, MQB_KIND_BACKEND, b->backend_id, &backend_entry, error);
 
-    if (status != MQB_OK || (status = mqb_registry_find(b->session.registry, MQB_KIND_QUANTIZER, b->algorithm, &entry, error)) != MQB_OK) {
+    if (status != MQB_OK ||
+        (status = mqb_registry_find(b->session.registry, MQB_KIND_QUANTIZER, b->algorithm, &entry, error)) != MQB_OK) {
         return status;
     }
     const struct mqb_backend *backend = backend_entry->vtable;
@@ -90,8 +91,8 @@ static mqb_status quantize(struct bench *b, struct mqb_error *error)
     struct mqb_points_config points = {
         .host = mqb_host_table(),
         .rules = &rules,
-        .weight = { b->algorithm, quantizer, b->weight_options },
-        .activation = { b->algorithm, quantizer, b->activation_options },
+        .weight = {b->algorithm, quantizer, b->weight_options},
+        .activation = {b->algorithm, quantizer, b->activation_options},
         .weight_bits = 4,
         .activation_bits = 4,
         .io_bits = 8,
@@ -101,7 +102,7 @@ static mqb_status quantize(struct bench *b, struct mqb_error *error)
 
 static mqb_status prepare(struct bench *b, const char *compute, int threads, struct mqb_error *error)
 {
-    struct mqb_loader_config loader = { .split = MQB_SPLIT_TRAIN, .batch = b->batch, .size = SIZE };
+    struct mqb_loader_config loader = {.split = MQB_SPLIT_TRAIN, .batch = b->batch, .size = SIZE};
     mqb_status status = mqb_session_open(NULL, compute, threads, &b->session, error);
 
     mqb_recipe_defaults(&b->recipe);
@@ -113,8 +114,8 @@ static mqb_status prepare(struct bench *b, const char *compute, int threads, str
         (status = mqb_loader_create(b->dataset, &loader, &b->loader, error)) != MQB_OK) {
         return status;
     }
-    if (b->algorithm != NULL && (status = mqb_calibrate(b->graph, b->points, b->session.compute, b->session.pool, b->loader, b->batch,
-                                                        1, NULL, error)) != MQB_OK) {
+    if (b->algorithm != NULL && (status = mqb_calibrate(b->graph, b->points, b->session.compute, b->session.pool, b->loader,
+                                                        b->batch, 1, NULL, error)) != MQB_OK) {
         return status;
     }
     struct mqb_exec_config exec = {
@@ -198,7 +199,7 @@ static double median_ms(double *times)
 int main(int argc, char **argv)
 {
     struct mqb_error error = MQB_ERROR_INIT;
-    struct bench b = { .network = argc > 1 ? argv[1] : "" };
+    struct bench b = {.network = argc > 1 ? argv[1] : ""};
     char *end = NULL;
     long batch = argc > 2 ? strtol(argv[2], &end, 10) : 0, threads = argc > 3 ? strtol(argv[3], &end, 10) : 0;
 

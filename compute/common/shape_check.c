@@ -23,9 +23,9 @@ mqb_status shape_check(const struct mqb_host *host, const char *provider, const 
                        int32_t max_images, struct mqb_error *error)
 {
     const struct mqb_conv_shape *s = shape;
-    const int32_t sizes[] = { s->c, s->h, s->w, s->k, s->r, s->s, s->p, s->q, s->stride_h, s->stride_w, s->dilation_h,
-                              s->dilation_w, s->groups, max_images };
-    const int32_t pads[] = { s->pad_top, s->pad_left, s->pad_bottom, s->pad_right };
+    const int32_t sizes[] = {s->c, s->h,        s->w,        s->k,          s->r,          s->s,      s->p,
+                             s->q, s->stride_h, s->stride_w, s->dilation_h, s->dilation_w, s->groups, max_images};
+    const int32_t pads[] = {s->pad_top, s->pad_left, s->pad_bottom, s->pad_right};
 
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         if (sizes[i] < 1 || sizes[i] > SIZE_LIMIT) {
@@ -43,8 +43,8 @@ mqb_status shape_check(const struct mqb_host *host, const char *provider, const 
     }
     if (s->c % s->groups != 0 || s->k % s->groups != 0) {
         return host->fail(error, MQB_ERR_ARGUMENT,
-                          "%s: %d input and %d output channels do not divide into %d groups: check the model's groups", provider,
-                          s->c, s->k, s->groups);
+                          "%s: %d input and %d output channels do not divide into %d groups: check the model's groups",
+                          provider, s->c, s->k, s->groups);
     }
     if (outputs(s->h, s->pad_top, s->pad_bottom, s->r, s->dilation_h, s->stride_h) != s->p ||
         outputs(s->w, s->pad_left, s->pad_right, s->s, s->dilation_w, s->stride_w) != s->q) {

@@ -6,7 +6,8 @@
 
 #include <mqbench/compute.h>
 
-/* MQB_OK if the sizes are positive, agree with one another, and every tensor can be addressed. `provider` begins the sentence. */
+/* MQB_OK if the sizes are positive, agree with one another, and every tensor can be addressed. `provider` begins the sentence.
+ */
 mqb_status shape_check(const struct mqb_host *host, const char *provider, const struct mqb_conv_shape *shape,
                        int32_t max_images, struct mqb_error *error);
 

@@ -65,9 +65,9 @@ static int reorder(const struct mqb_conv_plan *plan, const struct onednn_reorder
                    const void *from, const dnnl_memory_desc_t *to_desc, void *to, void *scratchpad)
 {
     const struct onednn_operand operands[] = {
-        { DNNL_ARG_FROM, from_desc, from, 0 },
-        { DNNL_ARG_TO, to_desc, to, 0 },
-        { DNNL_ARG_SCRATCHPAD, &how->scratchpad, scratchpad, 0 },
+        {DNNL_ARG_FROM, from_desc, from, 0},
+        {DNNL_ARG_TO, to_desc, to, 0},
+        {DNNL_ARG_SCRATCHPAD, &how->scratchpad, scratchpad, 0},
     };
 
     return onednn_run(plan, how->primitive, 1, operands, how->scratchpad_size > 0 ? 3 : 2);
@@ -80,8 +80,8 @@ static void onednn_conv_pack(const struct mqb_conv_plan *plan, const float *weig
     if (reorder(plan, &plan->to_forward, &plan->onnx_weights, weight, &plan->forward.weights, packed, scratchpad)) {
         spoil(packed, plan->forward_packed_size);
     }
-    if (gradients != 0 &&
-        reorder(plan, &plan->to_backward_data, &plan->onnx_weights, weight, &plan->backward_data.weights, backward, scratchpad)) {
+    if (gradients != 0 && reorder(plan, &plan->to_backward_data, &plan->onnx_weights, weight, &plan->backward_data.weights,
+                                  backward, scratchpad)) {
         spoil(backward, plan->backward_packed_size);
     }
 }
@@ -91,11 +91,11 @@ static void onednn_forward(const struct mqb_conv_plan *plan, int32_t n, const fl
 {
     const struct onednn_pass *pass = &plan->forward;
     const struct onednn_operand operands[] = {
-        { DNNL_ARG_SRC, &pass->x, x, plan->x_size },
-        { DNNL_ARG_WEIGHTS, &pass->weights, packed, 0 },
-        { DNNL_ARG_BIAS, &pass->bias, bias != NULL ? bias : plan->zeros, 0 },
-        { DNNL_ARG_DST, &pass->y, y, plan->y_size },
-        { DNNL_ARG_SCRATCHPAD, &pass->scratchpad, scratch, 0 },
+        {DNNL_ARG_SRC, &pass->x, x, plan->x_size},
+        {DNNL_ARG_WEIGHTS, &pass->weights, packed, 0},
+        {DNNL_ARG_BIAS, &pass->bias, bias != NULL ? bias : plan->zeros, 0},
+        {DNNL_ARG_DST, &pass->y, y, plan->y_size},
+        {DNNL_ARG_SCRATCHPAD, &pass->scratchpad, scratch, 0},
     };
 
     if (onednn_run(plan, pass->primitive, n, operands, pass->scratchpad_size > 0 ? 5 : 4)) {
@@ -108,10 +108,10 @@ static int backward_data(const struct mqb_conv_plan *plan, int32_t n, const floa
 {
     const struct onednn_pass *pass = &plan->backward_data;
     const struct onednn_operand operands[] = {
-        { DNNL_ARG_DIFF_DST, &pass->y, dy, plan->y_size },
-        { DNNL_ARG_WEIGHTS, &pass->weights, (const uint8_t *)packed + plan->forward_packed_size, 0 },
-        { DNNL_ARG_DIFF_SRC, &pass->x, dx, plan->x_size },
-        { DNNL_ARG_SCRATCHPAD, &pass->scratchpad, scratchpad, 0 },
+        {DNNL_ARG_DIFF_DST, &pass->y, dy, plan->y_size},
+        {DNNL_ARG_WEIGHTS, &pass->weights, (const uint8_t *)packed + plan->forward_packed_size, 0},
+        {DNNL_ARG_DIFF_SRC, &pass->x, dx, plan->x_size},
+        {DNNL_ARG_SCRATCHPAD, &pass->scratchpad, scratchpad, 0},
     };
 
     return onednn_run(plan, pass->primitive, n, operands, pass->scratchpad_size > 0 ? 4 : 3);
@@ -149,10 +149,10 @@ static int backward_weights(const struct mqb_conv_plan *plan, const struct onedn
                             float *gradient, void *scratchpad)
 {
     const struct onednn_operand operands[] = {
-        { DNNL_ARG_SRC, &pass->x, x, 0 },
-        { DNNL_ARG_DIFF_DST, &pass->y, dy, 0 },
-        { DNNL_ARG_DIFF_WEIGHTS, &pass->weights, gradient, 0 },
-        { DNNL_ARG_SCRATCHPAD, &pass->scratchpad, scratchpad, 0 },
+        {DNNL_ARG_SRC, &pass->x, x, 0},
+        {DNNL_ARG_DIFF_DST, &pass->y, dy, 0},
+        {DNNL_ARG_DIFF_WEIGHTS, &pass->weights, gradient, 0},
+        {DNNL_ARG_SCRATCHPAD, &pass->scratchpad, scratchpad, 0},
     };
 
     return onednn_run(plan, pass->primitive, 1, operands, pass->scratchpad_size > 0 ? 4 : 3);
@@ -196,7 +196,7 @@ static const struct mqb_compute onednn_compute = {
 };
 
 static const struct mqb_component components[] = {
-    { sizeof(struct mqb_component), 0, MQB_COMPUTE_INTERFACE, "onednn", &onednn_compute },
+    {sizeof(struct mqb_component), 0, MQB_COMPUTE_INTERFACE, "onednn", &onednn_compute},
 };
 
 MQB_PLUGIN("onednn", "0.1.0", components);

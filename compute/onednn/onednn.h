@@ -38,7 +38,7 @@ struct mqb_conv_plan {
     int32_t max_images;
     dnnl_engine_t engine;
     dnnl_memory_desc_t onnx_weights;
-    struct onednn_pass forward, backward_data; /* of one image */
+    struct onednn_pass forward, backward_data;                 /* of one image */
     struct onednn_pass backward_weights, backward_weights_one; /* of max_images, of one */
     struct onednn_reorder to_forward, to_backward_data, from_gradient, from_gradient_one;
     size_t forward_packed_size, backward_packed_size, pack_scratch_size; /* bytes, multiples of 64 */

@@ -15,14 +15,14 @@ struct geometry {
 static int geometry_init(struct geometry *geometry, const struct mqb_conv_shape *s, int32_t n)
 {
     const struct geometry empty = {
-        .strides = { s->stride_h, s->stride_w },
-        .dilates = { s->dilation_h - 1, s->dilation_w - 1 },
-        .pads_before = { s->pad_top, s->pad_left },
-        .pads_after = { s->pad_bottom, s->pad_right },
+        .strides = {s->stride_h, s->stride_w},
+        .dilates = {s->dilation_h - 1, s->dilation_w - 1},
+        .pads_before = {s->pad_top, s->pad_left},
+        .pads_after = {s->pad_bottom, s->pad_right},
     };
-    const dnnl_dims_t x = { n, s->c, s->h, s->w }, y = { n, s->k, s->p, s->q }, bias = { s->k };
-    const dnnl_dims_t weights = { s->k, s->c, s->r, s->s };
-    const dnnl_dims_t grouped = { s->groups, s->k / s->groups, s->c / s->groups, s->r, s->s };
+    const dnnl_dims_t x = {n, s->c, s->h, s->w}, y = {n, s->k, s->p, s->q}, bias = {s->k};
+    const dnnl_dims_t weights = {s->k, s->c, s->r, s->s};
+    const dnnl_dims_t grouped = {s->groups, s->k / s->groups, s->c / s->groups, s->r, s->s};
 
     *geometry = empty;
     return dnnl_memory_desc_init_by_tag(&geometry->x, 4, x, dnnl_f32, dnnl_nhwc) != dnnl_success ||
@@ -38,16 +38,16 @@ static int describe(dnnl_convolution_desc_t *desc, const struct geometry *g, enu
 {
     switch (direction) {
     case FORWARD:
-        return dnnl_dilated_convolution_forward_desc_init(desc, dnnl_forward_training, dnnl_convolution_direct, &g->x, &g->weights,
-                                                          &g->bias, &g->y, g->strides, g->dilates, g->pads_before,
+        return dnnl_dilated_convolution_forward_desc_init(desc, dnnl_forward_training, dnnl_convolution_direct, &g->x,
+                                                          &g->weights, &g->bias, &g->y, g->strides, g->dilates, g->pads_before,
                                                           g->pads_after) != dnnl_success;
     case BACKWARD_DATA:
         return dnnl_dilated_convolution_backward_data_desc_init(desc, dnnl_convolution_direct, &g->x, &g->weights, &g->y,
                                                                 g->strides, g->dilates, g->pads_before,
                                                                 g->pads_after) != dnnl_success;
     default:
-        return dnnl_dilated_convolution_backward_weights_desc_init(desc, dnnl_convolution_direct, &g->x, &g->weights, NULL, &g->y,
-                                                                   g->strides, g->dilates, g->pads_before,
+        return dnnl_dilated_convolution_backward_weights_desc_init(desc, dnnl_convolution_direct, &g->x, &g->weights, NULL,
+                                                                   &g->y, g->strides, g->dilates, g->pads_before,
                                                                    g->pads_after) != dnnl_success;
     }
 }
@@ -64,12 +64,11 @@ static int pass_create(struct onednn_pass *pass, dnnl_engine_t engine, dnnl_prim
     struct geometry geometry;
     dnnl_convolution_desc_t forward, own;
     dnnl_primitive_desc_t hint = NULL, desc = NULL;
-    int failed = geometry_init(&geometry, shape, n) || describe(&forward, &geometry, FORWARD) ||
-                 describe(&own, &geometry, direction) ||
-                 (direction != FORWARD &&
-                  dnnl_primitive_desc_create(&hint, &forward, attributes, engine, NULL) != dnnl_success) ||
-                 dnnl_primitive_desc_create(&desc, &own, attributes, engine, hint) != dnnl_success ||
-                 dnnl_primitive_create(&pass->primitive, desc) != dnnl_success;
+    int failed =
+        geometry_init(&geometry, shape, n) || describe(&forward, &geometry, FORWARD) || describe(&own, &geometry, direction) ||
+        (direction != FORWARD && dnnl_primitive_desc_create(&hint, &forward, attributes, engine, NULL) != dnnl_success) ||
+        dnnl_primitive_desc_create(&desc, &own, attributes, engine, hint) != dnnl_success ||
+        dnnl_primitive_create(&pass->primitive, desc) != dnnl_success;
 
     if (!failed) {
         pass->x = geometry.x;
@@ -108,8 +107,8 @@ static int reorder_create(struct onednn_reorder *reorder, dnnl_engine_t engine, 
 static int primitives_create(struct mqb_conv_plan *plan, dnnl_primitive_attr_t attributes)
 {
     const struct mqb_conv_shape *s = &plan->shape;
-    const dnnl_dims_t weights = { s->k, s->c, s->r, s->s };
-    const dnnl_dims_t grouped = { s->groups, s->k / s->groups, s->c / s->groups, s->r, s->s };
+    const dnnl_dims_t weights = {s->k, s->c, s->r, s->s};
+    const dnnl_dims_t grouped = {s->groups, s->k / s->groups, s->c / s->groups, s->r, s->s};
 
     return dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user) != dnnl_success ||
            dnnl_memory_desc_init_by_tag(&plan->onnx_weights, s->groups > 1 ? 5 : 4, s->groups > 1 ? grouped : weights, dnnl_f32,
@@ -119,8 +118,10 @@ static int primitives_create(struct mqb_conv_plan *plan, dnnl_primitive_attr_t a
            pass_create(&plan->backward_weights, plan->engine, attributes, s, plan->max_images, BACKWARD_WEIGHTS) ||
            pass_create(&plan->backward_weights_one, plan->engine, attributes, s, 1, BACKWARD_WEIGHTS) ||
            reorder_create(&plan->to_forward, plan->engine, attributes, &plan->onnx_weights, &plan->forward.weights) ||
-           reorder_create(&plan->to_backward_data, plan->engine, attributes, &plan->onnx_weights, &plan->backward_data.weights) ||
-           reorder_create(&plan->from_gradient, plan->engine, attributes, &plan->backward_weights.weights, &plan->onnx_weights) ||
+           reorder_create(&plan->to_backward_data, plan->engine, attributes, &plan->onnx_weights,
+                          &plan->backward_data.weights) ||
+           reorder_create(&plan->from_gradient, plan->engine, attributes, &plan->backward_weights.weights,
+                          &plan->onnx_weights) ||
            reorder_create(&plan->from_gradient_one, plan->engine, attributes, &plan->backward_weights_one.weights,
                           &plan->onnx_weights);
 }
@@ -140,8 +141,7 @@ static void sizes_init(struct mqb_conv_plan *plan)
     plan->y_size = (size_t)s->p * (size_t)s->q * (size_t)s->k * sizeof(float);
     plan->forward_packed_size = onednn_round_up(dnnl_memory_desc_get_size(&plan->forward.weights));
     plan->backward_packed_size = onednn_round_up(dnnl_memory_desc_get_size(&plan->backward_data.weights));
-    plan->pack_scratch_size =
-        onednn_round_up(max(plan->to_forward.scratchpad_size, plan->to_backward_data.scratchpad_size));
+    plan->pack_scratch_size = onednn_round_up(max(plan->to_forward.scratchpad_size, plan->to_backward_data.scratchpad_size));
     plan->gradient_size = onednn_round_up(max(dnnl_memory_desc_get_size(&plan->backward_weights.weights),
                                               dnnl_memory_desc_get_size(&plan->backward_weights_one.weights)));
     plan->scratchpad_size =
@@ -173,10 +173,11 @@ mqb_status onednn_plan_create(const struct mqb_host *host, const struct mqb_conv
     onednn_threads_restore(threads);
     if (failed) {
         onednn_plan_destroy(made);
-        return host->fail(error, MQB_ERR_UNSUPPORTED,
-                          "onednn: oneDNN makes no %dx%d convolution of a %dx%d image with %d input channels, %d output channels and "
-                          "%d groups: choose another provider with --compute",
-                          shape->r, shape->s, shape->h, shape->w, shape->c, shape->k, shape->groups);
+        return host->fail(
+            error, MQB_ERR_UNSUPPORTED,
+            "onednn: oneDNN makes no %dx%d convolution of a %dx%d image with %d input channels, %d output channels and "
+            "%d groups: choose another provider with --compute",
+            shape->r, shape->s, shape->h, shape->w, shape->c, shape->k, shape->groups);
     }
     sizes_init(made);
     *plan = made;
@@ -190,8 +191,8 @@ void onednn_plan_destroy(struct mqb_conv_plan *plan)
     }
     const struct mqb_host *host = plan->host;
     dnnl_primitive_t primitives[] = {
-        plan->forward.primitive,    plan->backward_data.primitive,    plan->backward_weights.primitive,
-        plan->to_forward.primitive, plan->to_backward_data.primitive, plan->backward_weights_one.primitive,
+        plan->forward.primitive,       plan->backward_data.primitive,     plan->backward_weights.primitive,
+        plan->to_forward.primitive,    plan->to_backward_data.primitive,  plan->backward_weights_one.primitive,
         plan->from_gradient.primitive, plan->from_gradient_one.primitive,
     };
     for (size_t i = 0; i < sizeof(primitives) / sizeof(primitives[0]); i++) {

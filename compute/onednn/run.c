@@ -43,7 +43,8 @@ int onednn_run(const struct mqb_conv_plan *plan, dnnl_primitive_t primitive, int
 
     for (size_t i = 0; i < num_operands && !failed; i++) {
         args[i].arg = operands[i].argument;
-        failed = dnnl_memory_create(&args[i].memory, operands[i].desc, plan->engine, address(operands[i].data, 0)) != dnnl_success;
+        failed =
+            dnnl_memory_create(&args[i].memory, operands[i].desc, plan->engine, address(operands[i].data, 0)) != dnnl_success;
         num_args += !failed;
     }
     for (int32_t n = 0; n < repeats && !failed; n++) {

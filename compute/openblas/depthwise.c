@@ -92,18 +92,19 @@ static float *readable(const float *data)
     return (float *)(uintptr_t)data;
 }
 
-static void depthwise_forward(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *packed, const float *bias,
-                              float *y, float *scratch)
+static void depthwise_forward(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *packed,
+                              const float *bias, float *y, float *scratch)
 {
     (void)scratch;
     openblas_fill(y, (size_t)n * (size_t)plan->shape.p * (size_t)plan->shape.q, plan->shape.k, bias);
     for (int32_t i = 0; i < n; i++) {
-        each_pair(plan, FORWARD, readable(x) + (size_t)i * input_count(plan), readable(packed), y + (size_t)i * output_count(plan));
+        each_pair(plan, FORWARD, readable(x) + (size_t)i * input_count(plan), readable(packed),
+                  y + (size_t)i * output_count(plan));
     }
 }
 
-static void depthwise_backward_data(const struct mqb_conv_plan *plan, int32_t n, const float *dy, const float *packed, float *dx,
-                                    int32_t accumulate, float *scratch)
+static void depthwise_backward_data(const struct mqb_conv_plan *plan, int32_t n, const float *dy, const float *packed,
+                                    float *dx, int32_t accumulate, float *scratch)
 {
     (void)scratch;
     if (!accumulate) {

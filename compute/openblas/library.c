@@ -74,10 +74,11 @@ static mqb_status load(const struct mqb_host *host, void **handle, struct mqb_er
     }
     variable_restore("OPENBLAS_NUM_THREADS", threads_before);
     if (*handle == NULL) {
-        return host->fail(error, MQB_ERR_NOT_FOUND,
-                          "openblas: OpenBLAS cannot be opened (%s): install it (Debian: libopenblas0) or choose another provider "
-                          "with --compute",
-                          dlerror());
+        return host->fail(
+            error, MQB_ERR_NOT_FOUND,
+            "openblas: OpenBLAS cannot be opened (%s): install it (Debian: libopenblas0) or choose another provider "
+            "with --compute",
+            dlerror());
     }
     return MQB_OK;
 }
@@ -99,10 +100,11 @@ mqb_status openblas_open(const struct mqb_host *host, struct openblas_library *l
     *(void **)&set_num_threads = dlsym(library->handle, "openblas_set_num_threads");
     if (library->sgemm == NULL || library->corename == NULL || set_num_threads == NULL) {
         openblas_close(library);
-        return host->fail(error, MQB_ERR_UNSUPPORTED,
-                          "openblas: %s has no cblas_sgemm, openblas_get_corename or openblas_set_num_threads: install the OpenBLAS "
-                          "of the distribution (Debian: libopenblas0) or choose another provider with --compute",
-                          LIBRARY);
+        return host->fail(
+            error, MQB_ERR_UNSUPPORTED,
+            "openblas: %s has no cblas_sgemm, openblas_get_corename or openblas_set_num_threads: install the OpenBLAS "
+            "of the distribution (Debian: libopenblas0) or choose another provider with --compute",
+            LIBRARY);
     }
     set_num_threads(1); /* it may have been loaded by the program that embeds the engine: the setting is the process's */
     return MQB_OK;

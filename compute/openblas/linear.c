@@ -87,8 +87,8 @@ static void linear_backward_weights(const struct mqb_conv_plan *plan, int32_t n,
                                     float *scratch)
 {
     (void)scratch;
-    plan->library.sgemm(BLAS_ROW_MAJOR, BLAS_TRANSPOSED, BLAS_AS_IT_IS, plan->shape.k, plan->shape.c, n, 1.0f, dy, plan->shape.k, x,
-                        plan->shape.c, 0.0f, dw, plan->shape.c);
+    plan->library.sgemm(BLAS_ROW_MAJOR, BLAS_TRANSPOSED, BLAS_AS_IT_IS, plan->shape.k, plan->shape.c, n, 1.0f, dy,
+                        plan->shape.k, x, plan->shape.c, 0.0f, dw, plan->shape.c);
 }
 
 const struct openblas_way openblas_linear = {

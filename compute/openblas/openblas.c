@@ -75,10 +75,11 @@ static mqb_status openblas_conv_create(const struct mqb_host *host, const struct
     /* The checks above keep these products below 2^63; the library counts in int. */
     int64_t depth = (int64_t)s->r * s->s * (s->c / s->groups), pixels = (int64_t)s->p * s->q;
     if (depth > INT32_MAX / 64 || pixels > INT32_MAX) {
-        return host->fail(error, MQB_ERR_UNSUPPORTED,
-                          "openblas: a %dx%d convolution of a %dx%d image with %d channels is too large for this provider: choose "
-                          "another with --compute",
-                          s->r, s->s, s->h, s->w, s->c);
+        return host->fail(
+            error, MQB_ERR_UNSUPPORTED,
+            "openblas: a %dx%d convolution of a %dx%d image with %d channels is too large for this provider: choose "
+            "another with --compute",
+            s->r, s->s, s->h, s->w, s->c);
     }
     struct mqb_conv_plan *made = host->allocate(sizeof(*made));
     if (made == NULL) {
@@ -150,7 +151,7 @@ static const struct mqb_compute openblas_compute = {
 };
 
 static const struct mqb_component components[] = {
-    { sizeof(struct mqb_component), 0, MQB_COMPUTE_INTERFACE, "openblas", &openblas_compute },
+    {sizeof(struct mqb_component), 0, MQB_COMPUTE_INTERFACE, "openblas", &openblas_compute},
 };
 
 MQB_PLUGIN("openblas", "0.1.0", components);

@@ -19,8 +19,8 @@ struct mqb_conv_plan;
 struct openblas_way {
     void (*sizes)(struct mqb_conv_plan *plan);
     void (*pack)(const struct mqb_conv_plan *plan, const float *weight, float *packed);
-    void (*forward)(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *packed, const float *bias, float *y,
-                    float *scratch);
+    void (*forward)(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *packed, const float *bias,
+                    float *y, float *scratch);
     void (*backward_data)(const struct mqb_conv_plan *plan, int32_t n, const float *dy, const float *packed, float *dx,
                           int32_t accumulate, float *scratch);
     void (*backward_weights)(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw,
@@ -44,7 +44,8 @@ struct mqb_conv_plan {
 };
 
 /* A band: output rows [row, row + rows) of an image, one group. columns: [rows * Q][depth]. */
-void openblas_gather(const struct mqb_conv_plan *plan, const float *x, int32_t group, int32_t row, int32_t rows, float *columns);
+void openblas_gather(const struct mqb_conv_plan *plan, const float *x, int32_t group, int32_t row, int32_t rows,
+                     float *columns);
 /* Adds columns to where openblas_gather took them from. */
 void openblas_scatter_add(const struct mqb_conv_plan *plan, const float *columns, int32_t group, int32_t row, int32_t rows,
                           float *dx);

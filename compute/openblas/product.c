@@ -133,8 +133,9 @@ static void product_backward_data(const struct mqb_conv_plan *plan, int32_t n, c
                 float *columns = plan->direct ? dx + (size_t)g * (size_t)plan->group_in : scratch;
 
                 plan->library.sgemm(BLAS_ROW_MAJOR, BLAS_AS_IT_IS, BLAS_TRANSPOSED, pixels, plan->depth, plan->group_out, 1.0f,
-                                    dy + (size_t)g * (size_t)plan->group_out, s->k, group_weight(plan, packed, g), plan->group_out,
-                                    plan->direct && accumulate ? 1.0f : 0.0f, columns, plan->direct ? s->c : plan->depth);
+                                    dy + (size_t)g * (size_t)plan->group_out, s->k, group_weight(plan, packed, g),
+                                    plan->group_out, plan->direct && accumulate ? 1.0f : 0.0f, columns,
+                                    plan->direct ? s->c : plan->depth);
                 if (!plan->direct) {
                     openblas_scatter_add(plan, columns, g, row, rows, dx);
                 }

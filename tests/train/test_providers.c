@@ -9,7 +9,7 @@
 
 enum { BATCH = 12, SIZE = 8, CHANNELS = 3, CLASSES = 10, STEPS = 3 };
 
-static const char *const providers[] = { "native", "openblas", "onednn" };
+static const char *const providers[] = {"native", "openblas", "onednn"};
 enum { NUM_PROVIDERS = sizeof(providers) / sizeof(providers[0]) };
 
 struct outcome {
