@@ -30,15 +30,17 @@ static void add_block(uint32_t state[8], const uint8_t block[64])
     }
     uint32_t v[8];
     memcpy(v, state, sizeof v);
-    for (int i = 0; i < 64; i++) {
-        uint32_t s1 = rotate(v[4], 6) ^ rotate(v[4], 11) ^ rotate(v[4], 25);
-        uint32_t t1 = v[7] + s1 + ((v[4] & v[5]) ^ (~v[4] & v[6])) + round_constants[i] + w[i];
-        uint32_t s0 = rotate(v[0], 2) ^ rotate(v[0], 13) ^ rotate(v[0], 22);
-        uint32_t t2 = s0 + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
-        memmove(v + 1, v, 7 * sizeof v[0]);
-        v[4] += t1;
-        v[0] = t1 + t2;
-    }
+    /* Eight rounds a turn, so that the words change their names instead of their places. */
+    for (int i = 0; i < 64; i += 8)
+        for (int j = 0; j < 8; j++) {
+            uint32_t *a = &v[-j & 7], *b = &v[(1 - j) & 7], *c = &v[(2 - j) & 7], *d = &v[(3 - j) & 7];
+            uint32_t *e = &v[(4 - j) & 7], *f = &v[(5 - j) & 7], *g = &v[(6 - j) & 7], *h = &v[(7 - j) & 7];
+            uint32_t s1 = rotate(*e, 6) ^ rotate(*e, 11) ^ rotate(*e, 25);
+            uint32_t t1 = *h + s1 + ((*e & *f) ^ (~*e & *g)) + round_constants[i + j] + w[i + j];
+            uint32_t s0 = rotate(*a, 2) ^ rotate(*a, 13) ^ rotate(*a, 22);
+            *d += t1;
+            *h = t1 + s0 + ((*a & *b) ^ (*a & *c) ^ (*b & *c));
+        }
     for (int i = 0; i < 8; i++)
         state[i] += v[i];
 }

@@ -189,7 +189,7 @@ static mqb_status open_inputs(struct job *job, struct mqb_error *error)
     mqb_status status = mqb_session_model(&job->session, config->model, &job->fp32, hex, error);
     if (status != MQB_OK)
         return status;
-    const char *path = config->model != NULL ? config->model : job->fp32->name != NULL ? job->fp32->name : "default";
+    const char *path = config->model != NULL ? config->model : MQB_DEFAULT_MODEL;
     const char *slash = strrchr(path, '/');
     const char *name = slash != NULL ? slash + 1 : path;
     const char *word = config->dataset != NULL ? config->dataset : "synth";

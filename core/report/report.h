@@ -12,6 +12,8 @@
 #include "train/train.h"
 
 #define MQB_RESULT_SCHEMA "mqbench.result/1"
+/* The pretrained network that is used when none is named, in <home>/models/. */
+#define MQB_DEFAULT_MODEL "resnet20_synth.onnx"
 
 /* Words of the command line, as given; NULL or 0 where not given. Strings are the caller's and outlive the job. */
 struct mqb_job_config {

@@ -4,9 +4,6 @@
 
 #include <string.h>
 
-/* The pretrained network that is used when none is named, in <home>/models/. */
-#define DEFAULT_MODEL "resnet20_synth.onnx"
-
 static mqb_status choose_compute(struct mqb_session *session, const char *name, struct mqb_error *error)
 {
     const struct mqb_host *host = mqb_host_table();
@@ -101,7 +98,7 @@ mqb_status mqb_session_model(const struct mqb_session *session, const char *path
                              struct mqb_error *error)
 {
     struct mqb_graph *imported = NULL;
-    char *file = path != NULL ? mqb_strdup(path) : mqb_format("%s/models/%s", session->home, DEFAULT_MODEL);
+    char *file = path != NULL ? mqb_strdup(path) : mqb_format("%s/models/%s", session->home, MQB_DEFAULT_MODEL);
     if (file == NULL)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the name of the model");
     mqb_status status = mqb_file_exists(file) ? MQB_OK : fail_no_model(file, path, error);

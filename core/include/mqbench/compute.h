@@ -46,8 +46,8 @@ struct mqb_compute {
     /* Which instruction set the kernels run on ("avx512-vnni", "avx2", "scalar"); `MQBENCH_ISA` lowers it. */
     const char *(*isa)(const struct mqb_host *host);
 
-    /* A plan for one convolution; max_images is the largest n that will be asked for. MQB_ERR_UNSUPPORTED: the engine
-     * falls back to another provider for this shape. */
+    /* A plan for one convolution; max_images is the largest n that will be asked for. MQB_ERR_UNSUPPORTED: the run
+     * ends with the sentence, which should name a provider that can. */
     mqb_status (*conv_create)(const struct mqb_host *host, const struct mqb_conv_shape *shape, int32_t max_images,
                               struct mqb_conv_plan **plan, struct mqb_error *error);
     void (*conv_destroy)(struct mqb_conv_plan *plan); /* NULL allowed */
