@@ -110,15 +110,10 @@ static int run(struct run_words *words)
     words->job.set_keys = (const char *const *)words->sets.keys;
     words->job.set_values = (const char *const *)words->sets.values;
     words->job.num_set = words->sets.num;
-    if (words->job.algo == NULL)
-        words->job.algo = words->job.weight_algo; /* both are named; the record names them one by one */
     cli_progress_begin(&progress);
     words->job.progress = &progress.sink;
     mqb_status status = mqb_job_run(&words->job, &result, &error);
     cli_progress_end(&progress);
-    struct mqb_error ignored = MQB_ERROR_INIT;
-    if (result != NULL)
-        mqb_result_set_command(result, words->job.command_line, &ignored);
     bool delivered = result == NULL || deliver(words, result);
     bool ended = result != NULL && result->ended != NULL && result->ended[0] != '\0';
     int code = delivered && !ended ? CLI_OK : CLI_FAILED;

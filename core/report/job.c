@@ -168,7 +168,7 @@ static mqb_status open_components(struct job *job, struct mqb_error *error)
     result->bracketed = job->rules.contract.certainty == MQB_CERTAINTY_BRACKETED;
     result->threads = mqb_pool_num_threads(job->session.pool);
     if ((status = copy_text(&result->backend, config->backend, error)) != MQB_OK ||
-        (status = copy_text(&result->algo, config->algo, error)) != MQB_OK ||
+        (status = copy_text(&result->algo, config->algo != NULL ? config->algo : weight_algo, error)) != MQB_OK ||
         (status = copy_text(&result->algo_weights, weight_algo, error)) != MQB_OK ||
         (status = copy_text(&result->algo_activations, act_algo, error)) != MQB_OK ||
         (status = copy_text(&result->profile, job->rules.contract.profile != NULL ? job->rules.contract.profile : "", error)) != MQB_OK ||
@@ -525,7 +525,11 @@ mqb_status mqb_job_run(const struct mqb_job_config *config, struct mqb_result **
     job.result->activation_bits = config->activation_bits;
     job.result->io_bits = config->io_bits;
     job.result->seed = config->seed;
-    mqb_status status = run_stages(&job, &own);
+    mqb_status status = config->command_line != NULL ? mqb_result_set_command(job.result, config->command_line, &own) : MQB_OK;
+    if (status == MQB_OK && (config->backend == NULL || (config->algo == NULL && (config->weight_algo == NULL || config->act_algo == NULL))))
+        status = mqb_fail(&own, MQB_ERR_ARGUMENT, "a job needs a backend and an algorithm (or one for weights and one for activations)");
+    if (status == MQB_OK)
+        status = run_stages(&job, &own);
     job.result->seconds_total = mqb_seconds() - start;
     job.result->peak_rss = mqb_peak_rss();
     job.result->ended = mqb_strdup(status == MQB_OK ? "" : own.text);

@@ -142,16 +142,12 @@ static void test_file_without_permission_is_refused(void **state)
     assert_int_equal(chmod(dir, 0700), 0);
 }
 
-static void test_cifar10_50000_images_open_fast(void **state)
+static void test_cifar10_50000_images_open(void **state)
 {
     put_cifar(state, "data_batch_1.bin", 0, 10000, 0);
     const char *path = in(state, "data_batch_1.bin");
-    double start = mqb_seconds();
     struct mqb_dataset *dataset = open_word("cifar10:train=%s+%s+%s+%s+%s", path, path, path, path, path);
-    double seconds = mqb_seconds() - start;
-    print_message("50000 images in %.3f s\n", seconds);
     assert_int_equal(dataset->num[0], 50000);
-    assert_true(seconds < 60); /* a busy machine, sanitizers; what is aimed at is below one */
     mqb_dataset_close(dataset);
 }
 
@@ -185,7 +181,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cifar10_parts_by_name_and_limits, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_cifar10_bad_files_are_refused, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_file_without_permission_is_refused, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_cifar10_50000_images_open_fast, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_cifar10_50000_images_open, make_folder, remove_folder),
         cmocka_unit_test(test_cifar10_real_files_have_known_content),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,6 +39,17 @@ check diff "$scratch/a.txt" "$scratch/b.txt"
 # no progress in a pipe
 check test "$(grep -c $'\r' "$scratch/stderr")" -eq 0
 
+# going on from a finished checkpoint changes nothing
+cp "$scratch/out/checkpoint.mqb" "$scratch/before.mqb"
+check run --out "$scratch/out" --resume >/dev/null
+check cmp "$scratch/before.mqb" "$scratch/out/checkpoint.mqb"
+
+# an installed tree works where it stands, without the build tree
+check cmake --install "$BUILD" --prefix "$scratch/prefix" >/dev/null 2>&1
+check "$scratch/prefix/bin/mqbench" list >"$scratch/list.txt"
+check grep -q snpe_sim "$scratch/list.txt"
+check test "$(grep -c refused "$scratch/list.txt")" -eq 0
+
 # the written network is a network: it can be evaluated
 check "$MQBENCH" eval --model "$scratch/out/net_quantized.onnx" --dataset synth --test-limit 32 >/dev/null 2>&1
 
