@@ -100,6 +100,43 @@ struct mqb_exec {
 
 int mqb_grain_images(const struct mqb_exec *exec, int grain);
 
+/* ---- small things that plan.c and buffers.c share ---- */
+
+#define PLAN_ALIGN 64
+
+static inline size_t plan_align(size_t size)
+{
+    return (size + PLAN_ALIGN - 1) / PLAN_ALIGN * PLAN_ALIGN;
+}
+
+static inline struct mqb_value *plan_value(const struct mqb_exec *exec, mqb_value_id id)
+{
+    return &exec->config.graph->values[id];
+}
+
+static inline struct mqb_node *plan_node(const struct mqb_exec *exec, mqb_node_id id)
+{
+    return &exec->config.graph->nodes[id];
+}
+
+static inline bool plan_is_kept(const struct mqb_exec *exec, mqb_value_id id)
+{
+    if (id == exec->config.graph->output)
+        return true;
+    for (int i = 0; i < exec->config.num_keep; i++)
+        if (exec->config.keep[i] == id)
+            return true;
+    return false;
+}
+
+static inline int plan_batched_inputs(const struct mqb_exec *exec, const struct mqb_node *node)
+{
+    int count = 0;
+    for (int i = 0; i < node->num_inputs; i++)
+        count += node->inputs[i] != MQB_NONE && plan_value(exec, node->inputs[i])->batched;
+    return count;
+}
+
 /* Pointers of one value for one grain. */
 static inline float *grain_value(const struct mqb_exec *exec, mqb_value_id id, int grain, int worker)
 {
@@ -132,6 +169,9 @@ static inline float *grain_gradient(const struct mqb_exec *exec, mqb_value_id id
     }
 }
 
+/* buffers.c */
+mqb_status mqb_plan_gradients(struct mqb_exec *exec, struct mqb_error *error);
+mqb_status mqb_plan_buffers(struct mqb_exec *exec, struct mqb_error *error);
 /* forward.c */
 void mqb_run_forward_action(struct mqb_exec *exec, const struct action *action, int grain, int worker);
 void mqb_chain_forward(struct mqb_exec *exec, const struct step *step, int grain, int worker);
