@@ -349,7 +349,7 @@ static mqb_status train(struct job *job, struct mqb_error *error)
     if (status == MQB_OK)
         status = mqb_train(&config, &result->training, error);
     result->seconds_train = result->training.seconds;
-    if (status == MQB_OK && checkpoint != NULL)
+    if (status == MQB_OK && checkpoint != NULL && result->training.checkpoint_error[0] == '\0')
         status = mqb_result_add_file(result, checkpoint, error);
     mqb_deallocate(checkpoint);
     return status;
@@ -496,6 +496,8 @@ static mqb_status run_stages(struct job *job, struct mqb_error *error)
     }
     if (job->config->out != NULL && job->program != NULL)
         status = mqb_artefacts_write(job->config->out, job->deploy, job->program, job->backend, job->backend_options, result, error);
+    if (status == MQB_OK && result->training.checkpoint_error[0] != '\0')
+        status = mqb_fail(error, MQB_ERR_IO, "%s", result->training.checkpoint_error);
     return status;
 }
 

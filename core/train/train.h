@@ -122,6 +122,7 @@ struct mqb_train_result {
     char diverged_where[128]; /* the first layer whose numbers were not finite */
     double seconds;
     size_t step_memory;       /* bytes the plan holds */
+    char checkpoint_error[512]; /* why the checkpoint could not be written, or "": the training went on without it */
 };
 
 mqb_status mqb_train(const struct mqb_train_config *config, struct mqb_train_result *result, struct mqb_error *error);

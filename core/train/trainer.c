@@ -51,12 +51,18 @@ static mqb_status start(struct training *training, struct mqb_error *error)
     return status;
 }
 
-static mqb_status save(const struct training *training, struct mqb_error *error)
+/* A checkpoint that cannot be written (a full disk) is no reason to lose the training. */
+static void save(const struct training *training, struct mqb_train_result *result)
 {
     const struct mqb_train_config *config = training->config;
+    struct mqb_error error = MQB_ERROR_INIT;
     if (config->checkpoint == NULL)
-        return MQB_OK;
-    return mqb_checkpoint_save(config->checkpoint, config->graph, config->points, training->optimizer, &training->place, error);
+        return;
+    if (mqb_checkpoint_save(config->checkpoint, config->graph, config->points, training->optimizer, &training->place, &error) == MQB_OK)
+        return;
+    if (result->checkpoint_error[0] == '\0')
+        mqb_log(MQB_LOG_WARNING, "%s; the training goes on without a checkpoint", error.text);
+    snprintf(result->checkpoint_error, sizeof result->checkpoint_error, "%.511s", error.text);
 }
 
 /* The first parameter that is not finite, by name; else the output. */
@@ -139,7 +145,7 @@ mqb_status mqb_train(const struct mqb_train_config *config, struct mqb_train_res
             place->batch = 0;
             place->epoch_loss = 0.0;
         }
-        status = save(&training, error);
+        save(&training, result);
     }
 out:
     result->steps = place->steps;

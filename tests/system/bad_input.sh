@@ -66,8 +66,21 @@ expect 1 'gone.bin' run --model "$net" --dataset cifar10:train="$scratch/ten.bin
 
 # places that cannot be written: said before anything is computed where it can be known, and nothing computed is lost
 expect 1 'net.onnx' run --model "$net" --dataset synth --out "$net/inside"
+expect 1 '/proc/mqbench' run --model "$net" --dataset synth --out /proc/mqbench
 expect 1 '/nowhere/at/all' run --model "$net" --dataset synth --json /nowhere/at/all.json
 expect 1 'full|space' run --model "$net" --dataset synth --json /dev/full
 check grep -q 'integer' "$scratch/stdout" # the screen came all the same
+
+# a disk that fills up during the run: the training goes on, the result is shown, the sentence comes last
+mkdir "$scratch/small"
+if mount -t tmpfs -o size=1M tmpfs "$scratch/small" 2>/dev/null; then
+    expect 1 'small.*(full|space)' "$MQBENCH" --backend snpe_sim --algo lsq --model "$net" --dataset synth --train-limit 64 --test-limit 16 \
+        --epochs 2 --batch 32 --set recipe.calibration_batches=1 --set recipe.calibration_batch=16 --out "$scratch/small"
+    check grep -q 'fake, trained' "$scratch/stdout"
+    check grep -q 'integer' "$scratch/stdout"
+    umount "$scratch/small"
+else
+    echo "a small disk cannot be mounted here: not tried"
+fi
 
 finish
