@@ -54,11 +54,18 @@ char *mqb_home(void);
 
 /* ---- INI text (ini.c) ---- */
 
-/* Called for every key in file order; `section` is "" before the first header. A status other than MQB_OK ends the reading. */
-typedef mqb_status (*mqb_ini_handler)(void *user, const char *section, const char *key, const char *value, int line,
-                                      struct mqb_error *error);
-/* `path` is only named in errors: "path:line: ...". */
-mqb_status mqb_ini_parse(const char *text, const char *path, mqb_ini_handler handler, void *user, struct mqb_error *error);
+/* What a reader does with what it meets, in file order. A status other than MQB_OK ends the reading.
+ * section: a header, as it stands between the line's ends ("[kind id] ; why"). NULL: `section` of key() is enough.
+ * key: `section` is what stands between the brackets, or "" before the first header, or if section() takes the headers. */
+struct mqb_ini_handlers {
+    mqb_status (*section)(void *user, const char *header, size_t length, int line, struct mqb_error *error);
+    mqb_status (*key)(void *user, const char *section, const char *key, const char *value, int line, struct mqb_error *error);
+};
+/* `path` is only named in errors: "path:line: ...". Refuses zero bytes, lines beyond inih's buffer, and what is no key. */
+mqb_status mqb_ini_parse(const char *text, size_t size, const char *path, const struct mqb_ini_handlers *handlers, void *user,
+                         struct mqb_error *error);
+/* A piece of a file as an error may show it: no control characters, not too long. Returns `buffer`. */
+const char *mqb_ini_shown(char buffer[64], const char *text, size_t length);
 
 /* ---- SHA-256 (sha256.c) ---- */
 

@@ -1,17 +1,9 @@
-/*
- * manifest.c - reads a manifest with inih.
- *
- * inih splits `name = value ; comment`; lines are handed to it one by one, because its handler is not told line numbers,
- * it cuts a line at ini_max_line and reads the rest as another line, it takes an indented line for the continuation of
- * the one before, and says nothing of a section without keys. So the reader below counts lines, refuses what is too
- * long, removes indentation and takes the section headers itself.
- */
+/* manifest.c - reads a manifest: sections [kind id] with reserved keys and options. */
 #include "plugin/manifest.h"
 #include "plugin/kind.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <ini.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,8 +57,7 @@ bool mqb_manifest_parse_bool(const char *text, bool *value)
 struct reading {
     struct mqb_manifest *manifest;
     char *dir; /* the manifest's folder, absolute */
-    const char *next, *end;
-    int line;
+    int line; /* that is being read */
     bool in_section;
     mqb_status status;
     struct mqb_error *error;
@@ -89,17 +80,6 @@ static mqb_status grow(void **items, size_t count, size_t *capacity, size_t item
     *items = larger;
     *capacity = wanted;
     return MQB_OK;
-}
-
-/* A piece of the file as it may be shown: no control characters, not too long. */
-static const char *shown(char buffer[64], const char *text, size_t length)
-{
-    size_t n = length < 48 ? length : 48;
-    for (size_t i = 0; i < n; i++) {
-        buffer[i] = isprint((unsigned char)text[i]) ? text[i] : '?';
-    }
-    memcpy(buffer + n, n < length ? "..." : "", n < length ? 4 : 1);
-    return buffer;
 }
 
 #define FAIL_AT(reading, at, code, format, ...)                                                                                \
@@ -181,20 +161,20 @@ static void read_header(struct reading *reading, const char *line, const char *e
     const char *close = memchr(line, ']', (size_t)(end - line));
     if (!close) {
         FAIL(reading, "\"%s\" begins a section but has no \"]\"; write [kind id], as in [quantizer name]",
-             shown(buffer, line, (size_t)(end - line)));
+             mqb_ini_shown(buffer, line, (size_t)(end - line)));
         return;
     }
     const char *rest = skip_blank(close + 1, end);
     if (rest < end && *rest != ';' && *rest != '#') {
         FAIL(reading, "\"%s\" follows the section's name; put it on a line of its own",
-             shown(buffer, rest, (size_t)(end - rest)));
+             mqb_ini_shown(buffer, rest, (size_t)(end - rest)));
         return;
     }
     const char *kind_start = skip_blank(line + 1, close), *kind_end = skip_word(kind_start, close);
     const char *id_start = skip_blank(kind_end, close), *id_end = skip_word(id_start, close);
     if (id_start == id_end || skip_blank(id_end, close) != close) {
         FAIL(reading, "section %s is not a kind and an id; write [kind id], as in [quantizer name]",
-             shown(buffer, line, (size_t)(close + 1 - line)));
+             mqb_ini_shown(buffer, line, (size_t)(close + 1 - line)));
         return;
     }
     enum mqb_kind kind;
@@ -203,52 +183,24 @@ static void read_header(struct reading *reading, const char *line, const char *e
     if (kind_length >= sizeof(word) || !mqb_kind_parse(word, &kind)) {
         const char *near = mqb_nearest(word, mqb_kind_names, MQB_NUM_KINDS);
         FAIL(reading, "there is no kind \"%s\"; kinds are quantizer, pass, backend and compute%s%s%s",
-             shown(buffer, kind_start, kind_length), near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+             mqb_ini_shown(buffer, kind_start, kind_length), near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
         return;
     }
     if (!legal_name(id_start, (size_t)(id_end - id_start))) {
         FAIL(reading, "id \"%s\" has a character that an id cannot have; use letters, digits and _ - . +",
-             shown(buffer, id_start, (size_t)(id_end - id_start)));
+             mqb_ini_shown(buffer, id_start, (size_t)(id_end - id_start)));
         return;
     }
     add_section(reading, kind, id_start, (size_t)(id_end - id_start));
 }
 
-/* ini_reader: hands out the next line, as fgets would. */
-static char *next_line(char *buffer, int buffer_size, void *stream)
+static mqb_status take_header(void *user, const char *header, size_t length, int line, struct mqb_error *error)
 {
-    struct reading *reading = stream;
-    if (reading->status || reading->next == reading->end) {
-        return NULL;
-    }
-    const char *start = reading->next, *newline = memchr(start, '\n', (size_t)(reading->end - start));
-    const char *end = newline ? newline : reading->end;
-    reading->next = newline ? newline + 1 : reading->end;
-    reading->line++;
-    if (reading->line == 1 && end - start >= 3 && memcmp(start, "\xef\xbb\xbf", 3) == 0) {
-        start += 3; /* a byte order mark */
-    }
-    start = skip_blank(start, end);
-    while (end > start && isspace((unsigned char)end[-1])) {
-        end--;
-    }
-    bool is_comment = start < end && (*start == ';' || *start == '#');
-    if (start < end && *start == '[') {
-        read_header(reading, start, end);
-        end = start;
-    } else if (is_comment) {
-        end = start;
-    } else if (end - start > buffer_size - 2) {
-        FAIL(reading, "the line has %d characters, and at most %d are read; shorten it (a library's path may be relative)",
-             (int)(end - start < INT_MAX ? end - start : INT_MAX), buffer_size - 2);
-        return NULL;
-    }
-    if (reading->status) {
-        return NULL;
-    }
-    memcpy(buffer, start, (size_t)(end - start));
-    memcpy(buffer + (end - start), "\n", 2);
-    return buffer;
+    struct reading *reading = user;
+    (void)error;
+    reading->line = line;
+    read_header(reading, header, header + length);
+    return reading->status;
 }
 
 /* Joins a library's path to the manifest's folder; leading "../" are taken off, since the folder has no links in it. */
@@ -287,7 +239,7 @@ static char *checked_value(struct reading *reading, const char *name, const char
     char buffer[64];
     uint16_t major, minor;
     bool flag;
-    const char *saw = shown(buffer, value, strlen(value));
+    const char *saw = mqb_ini_shown(buffer, value, strlen(value));
     bool needs_value = strcmp(name, "doc") != 0;
     if (mqb_manifest_is_reserved(name) && needs_value && value[0] == '\0') {
         FAIL(reading, "\"%s\" has no value; give one, or remove the line", name);
@@ -316,36 +268,38 @@ static char *checked_value(struct reading *reading, const char *name, const char
     return kept;
 }
 
-/* ini_handler: one `name = value`. Zero would have inih note the line as wrong; our own sentence is better. */
-static int take_key(void *user, const char *ini_section, const char *name, const char *value)
+static mqb_status take_key(void *user, const char *ini_section, const char *name, const char *value, int line,
+                           struct mqb_error *error)
 {
     struct reading *reading = user;
     char buffer[64];
     (void)ini_section;
+    (void)error;
+    reading->line = line;
     if (!reading->in_section) {
         FAIL(reading, "key \"%s\" stands before the first section; put a line like [quantizer name] above it",
-             shown(buffer, name, strlen(name)));
-        return 1;
+             mqb_ini_shown(buffer, name, strlen(name)));
+        return reading->status;
     }
     if (!legal_name(name, strlen(name))) {
-        FAIL(reading, "\"%s\" is not a key's name; use letters, digits and _ - . +", shown(buffer, name, strlen(name)));
-        return 1;
+        FAIL(reading, "\"%s\" is not a key's name; use letters, digits and _ - . +", mqb_ini_shown(buffer, name, strlen(name)));
+        return reading->status;
     }
     struct mqb_manifest_section *section = &reading->manifest->sections[reading->manifest->num_sections - 1];
     for (size_t i = 0; i < section->num_keys; i++) {
         if (strcmp(section->keys[i].name, name) == 0) {
             FAIL(reading, "key \"%s\" was given at %s already, in the same section; keep one of the two", name,
                  section->keys[i].where);
-            return 1;
+            return reading->status;
         }
     }
     if (grow((void **)&section->keys, section->num_keys, &section->keys_capacity, sizeof(*section->keys))) {
         fail_memory(reading);
-        return 1;
+        return reading->status;
     }
     char *kept = checked_value(reading, name, value);
     if (!kept) {
-        return 1;
+        return reading->status;
     }
     struct mqb_manifest_key *key = &section->keys[section->num_keys++];
     key->value = kept;
@@ -354,23 +308,7 @@ static int take_key(void *user, const char *ini_section, const char *name, const
     if (!key->name || !key->where) {
         fail_memory(reading);
     }
-    return 1;
-}
-
-/* inih counts the lines that it was handed, which are those of the file; it complains of one kind of line alone. */
-static mqb_status fail_syntax(struct reading *reading, const char *text, int line)
-{
-    char buffer[64];
-    const char *start = text;
-    for (int i = 1; i < line; i++) {
-        start = strchr(start, '\n') + 1;
-    }
-    size_t length = strcspn(start, "\r\n");
-    const char *trimmed = skip_blank(start, start + length);
-    return FAIL_AT(
-        reading, line, MQB_ERR_FORMAT,
-        "\"%s\" is neither \"key = value\" nor a section [kind id]; correct it, or begin it with ; to make it a comment",
-        shown(buffer, trimmed, (size_t)(start + length - trimmed)));
+    return reading->status;
 }
 
 static char *absolute_dir(const char *path)
@@ -403,20 +341,8 @@ mqb_status mqb_manifest_read(const char *path, struct mqb_manifest **manifest, s
         status = mqb_fail(error, MQB_ERR_MEMORY, "%s: no memory to read it; free some and try again", path);
         goto out;
     }
-    if (memchr(text, '\0', size)) {
-        status = mqb_fail(error, MQB_ERR_FORMAT,
-                          "%s: has a zero byte, so it is not a manifest; give an INI file with sections [kind id]", path);
-        goto out;
-    }
-    reading.next = text;
-    reading.end = (const char *)text + size;
-    int wrong_line = ini_parse_stream(next_line, &reading, take_key, &reading);
-    status = reading.status;
-    if (wrong_line > 0) {
-        status = fail_syntax(&reading, text, wrong_line);
-    } else if (wrong_line < 0) {
-        status = mqb_fail(error, MQB_ERR_MEMORY, "%s: no memory to read it; free some and try again", path);
-    }
+    static const struct mqb_ini_handlers handlers = {take_header, take_key};
+    status = mqb_ini_parse(text, size, path, &handlers, &reading, error);
     if (!status) {
         *manifest = made;
         made = NULL;

@@ -140,9 +140,10 @@ mqb_status mqb_recipe_read(struct mqb_recipe *recipe, const char *path, const ch
     mqb_status status = mqb_file_read(path, (size_t)1 << 20, &text, &size, error);
     if (status != MQB_OK)
         return status;
+    const struct mqb_ini_handlers handlers = {NULL, on_key};
     struct reading reading = {recipe, path, model, bits, 0};
     for (reading.pass = 0; reading.pass < 3 && status == MQB_OK; reading.pass++)
-        status = mqb_ini_parse(text, path, on_key, &reading, error);
+        status = mqb_ini_parse(text, size, path, &handlers, &reading, error);
     mqb_deallocate(text);
     return status;
 }

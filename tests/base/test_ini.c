@@ -22,7 +22,8 @@ static mqb_status note_key(void *user, const char *section, const char *key, con
 static mqb_status parse(const char *text, char notes[1000])
 {
     notes[0] = '\0';
-    return mqb_ini_parse(text, "test.ini", note_key, notes, &error);
+    const struct mqb_ini_handlers handlers = {NULL, note_key};
+    return mqb_ini_parse(text, strlen(text), "test.ini", &handlers, notes, &error);
 }
 
 static void test_ini_sections_comments_and_lines_read(void **state)

@@ -153,7 +153,7 @@ static void test_manifest_wrong_text_is_refused_with_file_and_line(void **state)
         {"library = a.so\n[quantizer lsq]\n", ":1: ", "key \"library\" stands before the first section"},
         {"[pass a]\nlibrary = a.so\n\nlibrary = b.so\n", ":4: ", "key \"library\" was given at "},
         {"[pass a]\nlibrary = a.so\n; x\n[pass a]\ndoc = y\n", ":4: ", "section [pass a] was begun at "},
-        {"[pass a]\nlibrary = a.so\njust words\n", ":3: ", "\"just words\" is neither \"key = value\" nor a section"},
+        {"[pass a]\nlibrary = a.so\njust words\n", ":3: ", "\"just words\" is neither \"key = value\" nor a [section]"},
         {"[pass a]\nlibrary =\n", ":2: ", "\"library\" has no value"},
         {"[pass a]\nlibrary = ; a.so\n", ":2: ", "\"library\" has no value"},
         {"[pass a]\nabi = 1\n", ":2: ", "abi = \"1\" is not a version; write major.minor, as in 0.1"},
@@ -210,7 +210,7 @@ static void test_manifest_binary_file_is_refused(void **state)
     const char *path = fixture_path(fixture, "m.ini");
     assert_int_equal(mqb_file_write(path, "[pass a]\n\0\1\2\n", 13, &fixture->error), MQB_OK);
     assert_int_equal(mqb_manifest_read(path, &manifest, &fixture->error), MQB_ERR_FORMAT);
-    assert_contains(fixture->error.text, "m.ini: has a zero byte, so it is not a manifest");
+    assert_contains(fixture->error.text, "m.ini: has a zero byte, so it is no INI file");
 }
 
 static void test_manifest_missing_file_or_folder_is_an_error(void **state)
