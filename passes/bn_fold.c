@@ -3,6 +3,7 @@
  *
  *   -1  nothing: the normalization stays behind the layer
  *    0  merge: W gamma/sigma and beta - gamma mu/sigma are computed once, the normalization is gone
+ *    1  freeze: conv(x, Q(W sf)) + beta - sf mu with sf = gamma/sigma of the running statistics, which stay as they are; gamma and beta learn
  *    4  sf = gamma/sigma_running; u = conv(x, Q(W sf)); y = BN(u / sf) with batch statistics of u / sf in training
  *
  * In 4 the layer's own bias b would be added to u / sf. The batch mean takes it out again, so it is dropped, and the running
@@ -109,33 +110,60 @@ static mqb_status drop_bias(const struct fold *fold, struct mqb_error *error)
     return api->set_input(fold->graph, fold->layer, LAYER_BIAS, MQB_NONE, error);
 }
 
-/* Strategy 4, by elementary nodes. */
-static mqb_status fold_by_statistics(const struct fold *fold, struct mqb_error *error)
+/* The layer reads W sf, sf = gamma / sigma of the running statistics; *scale is the node that computes sf. */
+static mqb_status scale_weight(const struct fold *fold, mqb_node_id *scale, struct mqb_error *error)
 {
     const struct mqb_graph_api *api = fold->api;
     struct mqb_graph *graph = fold->graph;
     char name[256];
-    mqb_node_id scale, scaled;
-    mqb_status status = drop_bias(fold, error);
-    if (status != MQB_OK)
-        return status;
-
+    mqb_node_id scaled;
     const mqb_value_id scale_inputs[] = {api->input(graph, fold->bn, BN_GAMMA), api->input(graph, fold->bn, BN_VAR)};
     snprintf(name, sizeof(name), "%s_scale", api->node_name(graph, fold->bn));
-    status = api->add_node(graph, "BatchScale", name, scale_inputs, 2, &scale, error);
+    mqb_status status = api->add_node(graph, "BatchScale", name, scale_inputs, 2, scale, error);
     if (status == MQB_OK)
-        status = api->set_attr_real(graph, scale, "epsilon", fold->epsilon, error);
+        status = api->set_attr_real(graph, *scale, "epsilon", fold->epsilon, error);
     if (status != MQB_OK)
         return status;
 
-    const mqb_value_id scaled_inputs[] = {fold->weight, api->output(graph, scale)};
+    const mqb_value_id scaled_inputs[] = {fold->weight, api->output(graph, *scale)};
     snprintf(name, sizeof(name), "%s_folded", api->value_name(graph, fold->weight));
     status = api->add_node(graph, "ScaleChannels", name, scaled_inputs, 2, &scaled, error);
     if (status == MQB_OK)
         status = api->set_input(graph, fold->layer, LAYER_WEIGHT, api->output(graph, scaled), error);
-    if (status == MQB_OK)
-        status = api->set_input(graph, fold->bn, BN_DIVISOR, api->output(graph, scale), error);
     return status;
+}
+
+/* Strategy 4, by elementary nodes. */
+static mqb_status fold_by_statistics(const struct fold *fold, struct mqb_error *error)
+{
+    mqb_node_id scale;
+    mqb_status status = drop_bias(fold, error);
+    if (status == MQB_OK)
+        status = scale_weight(fold, &scale, error);
+    if (status == MQB_OK)
+        status = fold->api->set_input(fold->graph, fold->bn, BN_DIVISOR, fold->api->output(fold->graph, scale), error);
+    return status;
+}
+
+/* Strategy 1: the normalization becomes a scale of the weights and a bias, both learning through gamma and beta. */
+static mqb_status fold_frozen(const struct fold *fold, struct mqb_error *error)
+{
+    const struct mqb_graph_api *api = fold->api;
+    struct mqb_graph *graph = fold->graph;
+    char name[256];
+    mqb_node_id scale, bias;
+    mqb_status status = scale_weight(fold, &scale, error);
+    if (status != MQB_OK)
+        return status;
+    const mqb_value_id inputs[] = {api->input(graph, fold->bn, BN_BETA), api->input(graph, fold->bn, BN_MEAN),
+                                   api->output(graph, scale), fold->bias};
+    snprintf(name, sizeof(name), "%s_bias", api->node_name(graph, fold->layer));
+    status = api->add_node(graph, "FoldedBias", name, inputs, fold->bias == MQB_NONE ? 3 : 4, &bias, error);
+    if (status == MQB_OK)
+        status = api->set_input(graph, fold->layer, LAYER_BIAS, api->output(graph, bias), error);
+    if (status == MQB_OK)
+        status = api->replace_uses(graph, api->output(graph, fold->bn), api->output(graph, fold->layer), MQB_NONE, error);
+    return status == MQB_OK ? api->remove_node(graph, fold->bn, error) : status;
 }
 
 /* Strategy 0: numbers now, no normalization later. */
@@ -202,9 +230,9 @@ static mqb_status bn_fold_run(const struct mqb_host *host, struct mqb_graph *gra
     *num_edits = 0;
     if (strategy == -1)
         return MQB_OK;
-    if (strategy != 0 && strategy != 4)
+    if (strategy == 2 || strategy == 3)
         return host->fail(error, MQB_ERR_UNSUPPORTED,
-                          "batch norm folding strategy %lld is not available; choose -1 (keep), 0 (merge) or 4",
+                          "batch norm folding strategy %lld is not available; choose -1 (keep), 0 (merge), 1 (freeze) or 4",
                           (long long)strategy);
     /* A fold moves the order about, not the ids. */
     int32_t num_nodes = api->num_nodes(graph);
@@ -218,7 +246,9 @@ static mqb_status bn_fold_run(const struct mqb_host *host, struct mqb_graph *gra
     for (int32_t i = 0; i < num_nodes && status == MQB_OK; i++) {
         if (!find_fold(&fold, nodes[i]))
             continue;
-        status = strategy == 0 ? fold_by_merging(&fold, error) : fold_by_statistics(&fold, error);
+        status = strategy == 0   ? fold_by_merging(&fold, error)
+                 : strategy == 1 ? fold_frozen(&fold, error)
+                                 : fold_by_statistics(&fold, error);
         *num_edits += status == MQB_OK;
     }
     host->deallocate(nodes);
@@ -226,7 +256,7 @@ static mqb_status bn_fold_run(const struct mqb_host *host, struct mqb_graph *gra
 }
 
 static const struct mqb_option_spec bn_fold_options[] = {
-    {"strategy", MQB_OPTION_INT, 0, "4", -1, 4, NULL, "-1 keep, 0 merge once, 4 fold with batch statistics kept"},
+    {"strategy", MQB_OPTION_INT, 0, "4", -1, 4, NULL, "-1 keep, 0 merge once, 1 fold with frozen statistics, 4 fold with batch statistics kept"},
 };
 
 static const struct mqb_pass bn_fold_pass = {

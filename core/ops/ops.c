@@ -12,6 +12,7 @@ static const struct mqb_op *const ops[] = {
     &mqb_op_conv,
     &mqb_op_fake_quantize,
     &mqb_op_flatten,
+    &mqb_op_folded_bias,
     &mqb_op_gemm,
     &mqb_op_global_average_pool,
     &mqb_op_hard_sigmoid,

@@ -53,50 +53,37 @@ static bool is_op(const struct mqb_node *node, const char *op)
 
 /* ---- unbatched chains ---- */
 
-/* gamma / sqrt(var + epsilon) in float32, in the order of the BatchScale operator. */
-static mqb_status evaluate_batch_scale(const struct mqb_node *node, int64_t size, const float *gamma, const float *var,
-                                       float *out, struct mqb_error *error)
+/* The operator itself computes what depends on parameters alone, as it does in training. */
+static mqb_status evaluate_fixed(struct mqb_deployment *deployment, mqb_node_id id, float *out, struct mqb_error *error)
 {
-    float epsilon = (float)mqb_attr_f(node, "epsilon", 1e-5);
-    for (int64_t c = 0; c < size; c++) {
-        out[c] = gamma[c] / sqrtf(var[c] + epsilon);
-        if (!isfinite(out[c]))
-            return mqb_fail(error, MQB_ERR_NUMERIC,
-                            "node '%s' (BatchScale): gamma / sqrt(variance + epsilon) is %g in channel %d", node->name,
-                            (double)out[c], (int)c);
-    }
-    return MQB_OK;
+    const struct mqb_node *node = &deployment->graph->nodes[id];
+    const float *fixed[MQB_MAX_INPUTS] = {NULL};
+    for (int32_t i = 0; i < node->num_inputs; i++)
+        fixed[i] = node->inputs[i] == MQB_NONE ? NULL : mqb_deploy_numbers(deployment, node->inputs[i]);
+    struct mqb_op_context context = {.graph = deployment->graph, .node = node, .id = id, .host = mqb_host_table(),
+                                     .pool = deployment->pool, .max_images = 1, .fixed = fixed};
+    size_t scratch = 0;
+    mqb_status status = node->op->create ? node->op->create(&context, &scratch, error) : MQB_OK;
+    if (status == MQB_OK && node->op->prepare)
+        status = node->op->prepare(&context, error);
+    if (status == MQB_OK)
+        status = node->op->forward_fixed(&context, out, error);
+    if (node->op->destroy)
+        node->op->destroy(&context);
+    return status == MQB_OK ? status : mqb_fail_prefix(error, status, "node '%s' (%s)", node->name, node->op->name);
 }
 
-static void evaluate_scale_channels(int64_t channels, int64_t size, const float *weight, const float *scale, float *out)
+static mqb_status evaluate_node(struct mqb_deployment *deployment, mqb_node_id id, struct mqb_error *error)
 {
-    for (int64_t k = 0; k < channels; k++)
-        for (int64_t i = k * size; i < (k + 1) * size; i++)
-            out[i] = weight[i] * scale[k];
-}
-
-static mqb_status evaluate_node(struct mqb_deployment *deployment, const struct mqb_node *node, struct mqb_error *error)
-{
+    const struct mqb_node *node = &deployment->graph->nodes[id];
     const struct mqb_value *output = &deployment->graph->values[node->output];
-    int64_t size = mqb_value_size(output);
-    const float *a = mqb_deploy_numbers(deployment, node->inputs[0]);
-    const float *b = node->num_inputs > 1 ? mqb_deploy_numbers(deployment, node->inputs[1]) : NULL;
-    float *out = mqb_allocate_array((size_t)size, sizeof(float));
+    float *out = mqb_allocate_array((size_t)mqb_value_size(output), sizeof(float));
     if (!out)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for '%s'", output->name);
     deployment->fixed[node->output] = out;
-    if (is_op(node, "BatchScale") && a && b)
-        return evaluate_batch_scale(node, size, a, b, out, error);
-    if (is_op(node, "ScaleChannels") && a && b) {
-        evaluate_scale_channels(output->dims[0], size / output->dims[0], a, b, out);
-        return MQB_OK;
-    }
-    if (is_op(node, "FakeQuantize") && a)
-        return mqb_deploy_freeze(deployment, node, node->output, a, out, error);
-    return mqb_fail(error, MQB_ERR_UNSUPPORTED,
-                    "node '%s' (%s) computes parameter '%s', which deployment can only do for BatchScale, "
-                    "ScaleChannels and FakeQuantize",
-                    node->name, node->op->name, output->name);
+    if (!is_op(node, "FakeQuantize"))
+        return evaluate_fixed(deployment, id, out, error);
+    return mqb_deploy_freeze(deployment, node, node->output, mqb_deploy_numbers(deployment, node->inputs[0]), out, error);
 }
 
 static mqb_status evaluate_unbatched(struct mqb_deployment *deployment, struct mqb_error *error)
@@ -104,9 +91,8 @@ static mqb_status evaluate_unbatched(struct mqb_deployment *deployment, struct m
     const struct mqb_graph *graph = deployment->graph;
     mqb_status status = MQB_OK;
     for (int32_t i = 0; i < graph->num_ordered && status == MQB_OK; i++) {
-        const struct mqb_node *node = &graph->nodes[graph->order[i]];
-        if (!graph->values[node->output].batched)
-            status = evaluate_node(deployment, node, error);
+        if (!graph->values[graph->nodes[graph->order[i]].output].batched)
+            status = evaluate_node(deployment, graph->order[i], error);
     }
     return status;
 }
@@ -226,7 +212,9 @@ mqb_status mqb_deploy_create(const struct mqb_graph *trained, const struct mqb_p
         status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for a deployment");
         goto out;
     }
-    status = evaluate_unbatched(&deployment, error);
+    status = mqb_pool_create(1, &deployment.pool, error);
+    if (status == MQB_OK)
+        status = evaluate_unbatched(&deployment, error);
     if (status == MQB_OK)
         status = make_parameters(&deployment, error);
     if (status == MQB_OK) {
@@ -244,6 +232,7 @@ out:
     for (int32_t i = 0; deployment.fixed && i < deployment.num_fixed; i++)
         mqb_deallocate(deployment.fixed[i]);
     mqb_deallocate(deployment.fixed);
+    mqb_pool_destroy(deployment.pool);
     if (status != MQB_OK)
         mqb_deploy_destroy(d);
     else

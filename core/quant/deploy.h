@@ -14,6 +14,7 @@ struct mqb_deployment {
     const struct mqb_points *points;
     struct mqb_graph *graph; /* deploy->graph */
     float **fixed;           /* by value: numbers of unbatched results, or NULL */
+    struct mqb_pool *pool;   /* one thread, for operators that want a pool */
     int32_t num_fixed;       /* values when `fixed` was made; later ones have data of their own */
 };
 

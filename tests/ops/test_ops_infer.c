@@ -37,7 +37,7 @@ static void test_ops_table_each_name_once_complete(void **state)
                                         "Concat",
                                         "Conv",
                                         "FakeQuantize",
-                                        "Flatten",
+                                        "Flatten", "FoldedBias",
                                         "Gemm",
                                         "GlobalAveragePool",
                                         "HardSigmoid",
@@ -381,6 +381,13 @@ static void test_infer_fixed_operators(void **state)
 {
     struct one_node t;
     (void)state;
+    one_node_init(&t, "FoldedBias");
+    one_node_input(&t, MQB_VALUE_PARAM, DIMS(6));
+    one_node_input(&t, MQB_VALUE_STATE, DIMS(6));
+    one_node_input(&t, MQB_VALUE_PARAM, DIMS(6));
+    expect_shape(&t, DIMS(6));
+    t.values[1].dims[0] = 5;
+    expect_refusal(&t, "mean");
     one_node_init(&t, "BatchScale");
     one_node_input(&t, MQB_VALUE_PARAM, DIMS(6));
     one_node_input(&t, MQB_VALUE_STATE, DIMS(6));

@@ -464,6 +464,28 @@ static void test_batch_scale_values_and_gradients(void **state)
     drive_destroy(&d);
 }
 
+static void reference_folded_bias(const struct one_node *t, const double *const *in, double *out)
+{
+    int64_t size = drive_value_size(output(t));
+    for (int64_t c = 0; c < size; c++)
+        out[c] = in[0][c] + ((t->node.num_inputs > 3 ? in[3][c] : 0.0) - in[1][c]) * in[2][c];
+}
+
+static void test_folded_bias_values_and_gradients(void **state)
+{
+    (void)state;
+    for (int with_bias = 0; with_bias < 2; with_bias++) {
+        struct one_node t;
+        struct drive d;
+        one_node_init(&t, "FoldedBias");
+        for (int i = 0; i < 3 + with_bias; i++)
+            one_node_input(&t, i == 1 ? MQB_VALUE_STATE : MQB_VALUE_PARAM, DIMS(6));
+        drive_create(&d, &t, true);
+        drive_check(&d, reference_folded_bias, 2e-6);
+        drive_destroy(&d);
+    }
+}
+
 static void reference_scale_channels(const struct one_node *t, const double *const *in, double *out)
 {
     int64_t size = drive_value_size(output(t)), per_channel = size / output(t)->dims[0];
@@ -519,6 +541,7 @@ int main(void)
         cmocka_unit_test(test_flatten_values_and_gradients),
         cmocka_unit_test(test_channel_shuffle_values_and_gradients),
         cmocka_unit_test(test_batch_scale_values_and_gradients),
+        cmocka_unit_test(test_folded_bias_values_and_gradients),
         cmocka_unit_test(test_scale_channels_values_and_gradients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,6 +34,7 @@ enum mqb_value_kind {
  *                                   8 bit unless asked otherwise), rule (text: why it stands here)
  *   BatchScale(gamma, var) -> sf    gamma / sqrt(var + epsilon); attribute epsilon
  *   ScaleChannels(w, sf) -> w'      multiplies output channel c of a weight by sf[c]
+ *   FoldedBias(beta, mean, sf [, bias]) -> b'   beta + (bias - mean) * sf
  *   BatchNormalization with a sixth input, `divisor`: normalizes x / divisor[c] instead of x
  */
 struct mqb_graph_api {
