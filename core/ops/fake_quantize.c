@@ -281,6 +281,8 @@ static void fake_quantize_backward_fixed(struct mqb_op_context *context, const f
                 task.sums[k] += task.sums[i * quantizer->sums_per_channel + k];
     if (quantizer->reduce)
         quantizer->reduce(task.point->self, task.sums);
+    if (MQB_HAS_FIELD(quantizer, struct mqb_quantizer, complete) && quantizer->complete)
+        quantizer->complete(task.point->self, task.sums, state->gradient);
     if (din[0])
         mqb_copy_or_add(din[0], state->gradient, mqb_value_size(value), true);
 }

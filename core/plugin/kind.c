@@ -96,7 +96,8 @@ static bool check_quantizer(const struct mqb_quantizer *quantizer, char *found, 
         return false;
     }
     bool has_reduce = MQB_HAS_FIELD(quantizer, struct mqb_quantizer, reduce) && quantizer->reduce;
-    if (quantizer->sums_per_channel > 0 && !has_reduce) {
+    bool has_complete = MQB_HAS_FIELD(quantizer, struct mqb_quantizer, complete) && quantizer->complete;
+    if (quantizer->sums_per_channel > 0 && !has_reduce && !has_complete) {
         snprintf(found, found_size, "sums_per_channel is %u, but reduce is NULL", quantizer->sums_per_channel);
         return false;
     }

@@ -57,7 +57,7 @@ struct mqb_quantizer {
     /* dx from x and dy; adds to slice->sums[0 .. sums_per_channel). */
     void (*backward)(const void *self, const struct mqb_slice *slice);
     /* Turns the sums of a whole step, [num_channels][sums_per_channel], into the gradients of the parameters.
-     * Optional if sums_per_channel is 0. */
+     * Optional if sums_per_channel is 0, or if complete() is there. */
     void (*reduce)(void *self, const double *sums);
 
     /* Learnable parameters; index 0 .. until MQB_ERR_NOT_FOUND. Optional (nothing to learn). */
@@ -74,6 +74,10 @@ struct mqb_quantizer {
     /* Exact state: save(buffer = NULL) tells the size. load refuses a state of another version or size. */
     mqb_status (*save)(const void *self, void *buffer, size_t *size, struct mqb_error *error);
     mqb_status (*load)(void *self, const void *buffer, size_t size, struct mqb_error *error);
+
+    /* Weights only, after reduce: adds to dx, the whole tensor's, what needs the sums of all slices (a gradient through the
+     * largest element, through a mean). Optional. */
+    void (*complete)(const void *self, const double *sums, float *dx);
 };
 
 #ifdef __cplusplus

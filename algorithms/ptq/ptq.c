@@ -1,0 +1,305 @@
+/*
+ * ptq.c - post-training quantization: scale and zero point come from calibration and stay as they are. One component for each
+ * way to choose the range: ptq_minmax all of it, ptq_percentile without its outermost values, ptq_mse the one with the least
+ * squared error. Nothing is learned; the network's weights still can be, the rounding passed straight through.
+ *
+ * Letters: s scale, z zero point, n = qmin, p = qmax, x input, dy gradient at y.
+ *
+ *   q  = rne(x * (1/s)) + z           per tensor and per channel alike: the order of torch.fake_quantize
+ *   y  = (clip(q, n, p) - z) * s
+ *   dx = dy where n <= q <= p, else 0
+ */
+#include <mqbench/numeric.h>
+#include <mqbench/plugin.h>
+#include <mqbench/quantizer.h>
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#define PTQ_STATE_MAGIC 0x31515450u /* "PTQ1" */
+
+struct ptq {
+    const struct mqb_host *host;
+    struct mqb_scheme scheme;         /* qmin and qmax as they stand: adaptive sign may have moved them */
+    struct mqb_observer *observer;    /* with the scheme's codes */
+    struct mqb_observer *nonnegative; /* with the codes after a switch of sign, or NULL */
+    float *scale;                     /* num_channels each */
+    int32_t *zero_point;
+};
+
+/* What the loops need, by value. */
+struct ptq_range {
+    float s, inv, z, n, p;
+};
+
+static void ptq_destroy(void *self)
+{
+    struct ptq *q = self;
+    if (!q)
+        return;
+    q->host->observer_destroy(q->observer);
+    q->host->observer_destroy(q->nonnegative);
+    q->host->deallocate(q->scale);
+    q->host->deallocate(q->zero_point);
+    q->host->deallocate(q);
+}
+
+static mqb_status ptq_create(const struct mqb_host *host, const struct mqb_scheme *scheme, const char *observer, void **self,
+                             struct mqb_error *error)
+{
+    *self = NULL;
+    if (scheme->role != MQB_ROLE_WEIGHT && scheme->role != MQB_ROLE_ACTIVATION)
+        return host->fail(error, MQB_ERR_UNSUPPORTED, "ptq quantizes weights and activations, not role %d", (int)scheme->role);
+    if (scheme->bits < 2 || scheme->bits > 8 || scheme->qmin >= scheme->qmax || scheme->qmin < -128 || scheme->qmax > 255)
+        return host->fail(error, MQB_ERR_UNSUPPORTED, "ptq needs 2 to 8 bits and codes that fit them; got %d bits, [%d, %d]",
+                          (int)scheme->bits, (int)scheme->qmin, (int)scheme->qmax);
+    if (scheme->num_channels < 1 || (!scheme->per_channel && scheme->num_channels != 1))
+        return host->fail(error, MQB_ERR_ARGUMENT, "ptq was given %d scales for a %s scheme", (int)scheme->num_channels,
+                          scheme->per_channel ? "per-channel" : "per-tensor");
+
+    struct ptq *q = host->allocate(sizeof(*q));
+    size_t n = (size_t)scheme->num_channels;
+    if (!q)
+        return host->fail(error, MQB_ERR_MEMORY, "ptq: no memory for an instance");
+    mqb_status status = MQB_OK;
+    q->host = host;
+    q->scheme = *scheme;
+    q->scheme.struct_size = sizeof(q->scheme);
+    q->scale = host->allocate(n * sizeof(float));
+    q->zero_point = host->allocate(n * sizeof(int32_t));
+    if (!q->scale || !q->zero_point) {
+        status = host->fail(error, MQB_ERR_MEMORY, "ptq: no memory for %zu scales", n);
+        goto out;
+    }
+    for (size_t c = 0; c < n; c++)
+        q->scale[c] = 1.0f;
+    status = host->observer_create(observer, &q->scheme, &q->observer, error);
+    if (status == MQB_OK && scheme->adaptive_sign && scheme->symmetric && scheme->qmin < 0) {
+        struct mqb_scheme positive = q->scheme;
+        positive.qmin = 0;
+        positive.qmax = (1 << scheme->bits) - 1;
+        status = host->observer_create(observer, &positive, &q->nonnegative, error);
+    }
+out:
+    if (status != MQB_OK) {
+        ptq_destroy(q);
+        return status;
+    }
+    *self = q;
+    return MQB_OK;
+}
+
+static mqb_status minmax_create(const struct mqb_host *host, const struct mqb_scheme *scheme, const struct mqb_options *options,
+                                void **self, struct mqb_error *error)
+{
+    (void)options;
+    return ptq_create(host, scheme, "minmax", self, error);
+}
+
+static mqb_status percentile_create(const struct mqb_host *host, const struct mqb_scheme *scheme,
+                                    const struct mqb_options *options, void **self, struct mqb_error *error)
+{
+    int wide = strcmp(host->option_text(options, "percentile"), "99.99") == 0;
+    return ptq_create(host, scheme, wide ? "percentile" : "percentile_999", self, error);
+}
+
+static mqb_status mse_create(const struct mqb_host *host, const struct mqb_scheme *scheme, const struct mqb_options *options,
+                             void **self, struct mqb_error *error)
+{
+    (void)options;
+    return ptq_create(host, scheme, "mse", self, error);
+}
+
+static mqb_status ptq_observe(void *self, const struct mqb_tensor_view *x, struct mqb_error *error)
+{
+    struct ptq *q = self;
+    mqb_status status = q->host->observer_observe(q->observer, x, error);
+    if (status == MQB_OK && q->nonnegative)
+        status = q->host->observer_observe(q->nonnegative, x, error);
+    return status;
+}
+
+static mqb_status ptq_init(void *self, struct mqb_error *error)
+{
+    struct ptq *q = self;
+    float min, max;
+    const struct mqb_observer *observer = q->observer;
+    q->host->observer_range(q->observer, &min, &max);
+    if (q->nonnegative && min >= 0.0f) {
+        q->scheme.qmin = 0;
+        q->scheme.qmax = (1 << q->scheme.bits) - 1;
+        observer = q->nonnegative;
+    }
+    return q->host->observer_qparams(observer, q->scale, q->zero_point, error);
+}
+
+static struct ptq_range ptq_range_at(const struct ptq *q, int32_t channel)
+{
+    struct ptq_range r;
+    r.s = q->scale[channel];
+    r.inv = 1.0f / r.s;
+    r.z = (float)q->zero_point[channel];
+    r.n = (float)q->scheme.qmin;
+    r.p = (float)q->scheme.qmax;
+    return r;
+}
+
+/* Beyond +-2048 every code is out of range whatever the zero point, and within it mqb_rne_small is exact. */
+static inline float ptq_code(struct ptq_range r, float x)
+{
+    float v = x * r.inv;
+    v = v > 2048.0f ? 2048.0f : v;
+    v = v < -2048.0f ? -2048.0f : v;
+    return mqb_rne_small(v) + r.z;
+}
+
+MQB_MULTIVERSION
+static void forward_slice(struct ptq_range r, int64_t size, const float *x, float *y)
+{
+    MQB_LOOP_INDEPENDENT
+    for (int64_t i = 0; i < size; i++) {
+        float code = ptq_code(r, x[i]);
+        code = code > r.p ? r.p : code;
+        code = code < r.n ? r.n : code;
+        y[i] = (code - r.z) * r.s;
+    }
+}
+
+MQB_MULTIVERSION
+static void backward_slice(struct ptq_range r, int64_t size, const float *x, const float *dy, float *dx)
+{
+    MQB_LOOP_INDEPENDENT
+    for (int64_t i = 0; i < size; i++) {
+        float code = ptq_code(r, x[i]), g = dy[i];
+        g = code > r.p ? 0.0f : g;
+        dx[i] = code < r.n ? 0.0f : g;
+    }
+}
+
+static void ptq_forward(const void *self, const struct mqb_slice *slice)
+{
+    forward_slice(ptq_range_at(self, slice->channel), slice->size, slice->x, slice->y);
+}
+
+static void ptq_backward(const void *self, const struct mqb_slice *slice)
+{
+    backward_slice(ptq_range_at(self, slice->channel), slice->size, slice->x, slice->dy, slice->dx);
+}
+
+static mqb_status ptq_qparams(const void *self, struct mqb_qparams *qparams, struct mqb_error *error)
+{
+    const struct ptq *q = self;
+    (void)error;
+    qparams->struct_size = sizeof(*qparams);
+    qparams->num_channels = q->scheme.num_channels;
+    qparams->scale = q->scale;
+    qparams->zero_point = q->zero_point;
+    qparams->qmin = q->scheme.qmin;
+    qparams->qmax = q->scheme.qmax;
+    qparams->num_levels = 0;
+    qparams->levels = NULL;
+    return MQB_OK;
+}
+
+static mqb_status ptq_freeze(const void *self, const struct mqb_tensor_view *x, int32_t *codes, struct mqb_error *error)
+{
+    const struct ptq *q = self;
+    int32_t channels = q->scheme.num_channels;
+    if (!x->data || x->num_elements % channels != 0)
+        return q->host->fail(error, MQB_ERR_ARGUMENT, "ptq cannot freeze %lld numbers with %d scales",
+                             (long long)x->num_elements, (int)channels);
+    int64_t size = x->num_elements / channels;
+    for (int64_t i = 0; i < x->num_elements; i++) {
+        if (!(fabsf(x->data[i]) <= FLT_MAX))
+            return q->host->fail(error, MQB_ERR_NUMERIC, "element %lld of the weight is not finite", (long long)i);
+        int32_t code = (int32_t)ptq_code(ptq_range_at(q, (int32_t)(i / size)), x->data[i]);
+        codes[i] = code < q->scheme.qmin ? q->scheme.qmin : code > q->scheme.qmax ? q->scheme.qmax : code;
+    }
+    return MQB_OK;
+}
+
+/* The state: this header, then num_channels scales (float), then as many zero points (int32). */
+struct ptq_state {
+    uint32_t magic;
+    int32_t num_channels, qmin, qmax;
+};
+
+static mqb_status ptq_save(const void *self, void *buffer, size_t *size, struct mqb_error *error)
+{
+    const struct ptq *q = self;
+    size_t values = (size_t)q->scheme.num_channels * sizeof(float);
+    size_t needed = sizeof(struct ptq_state) + 2 * values;
+    if (buffer) {
+        if (*size < needed)
+            return q->host->fail(error, MQB_ERR_ARGUMENT, "ptq: a state takes %zu bytes, the buffer has %zu", needed, *size);
+        struct ptq_state state = {PTQ_STATE_MAGIC, q->scheme.num_channels, q->scheme.qmin, q->scheme.qmax};
+        memcpy(buffer, &state, sizeof(state));
+        memcpy((char *)buffer + sizeof(state), q->scale, values);
+        memcpy((char *)buffer + sizeof(state) + values, q->zero_point, values);
+    }
+    *size = needed;
+    return MQB_OK;
+}
+
+static mqb_status ptq_load(void *self, const void *buffer, size_t size, struct mqb_error *error)
+{
+    struct ptq *q = self;
+    struct ptq_state state;
+    size_t values = (size_t)q->scheme.num_channels * sizeof(float);
+    if (size != sizeof(state) + 2 * values)
+        return q->host->fail(error, MQB_ERR_FORMAT, "ptq: a state of %zu bytes, expected %zu for %d scales", size,
+                             sizeof(state) + 2 * values, (int)q->scheme.num_channels);
+    memcpy(&state, buffer, sizeof(state));
+    if (state.magic != PTQ_STATE_MAGIC || state.num_channels != q->scheme.num_channels)
+        return q->host->fail(error, MQB_ERR_FORMAT, "ptq: the state is damaged or was written by another version");
+    int same = state.qmin == q->scheme.qmin && state.qmax == q->scheme.qmax;
+    int switched = q->nonnegative && state.qmin == 0 && state.qmax == (1 << q->scheme.bits) - 1;
+    if (!same && !switched)
+        return q->host->fail(error, MQB_ERR_FORMAT, "ptq: the state is for codes [%d, %d], this point has [%d, %d]",
+                             (int)state.qmin, (int)state.qmax, (int)q->scheme.qmin, (int)q->scheme.qmax);
+    const char *scales = (const char *)buffer + sizeof(state), *zero_points = scales + values;
+    for (size_t c = 0; c < (size_t)q->scheme.num_channels; c++) {
+        float s;
+        int32_t z;
+        memcpy(&s, scales + c * sizeof(s), sizeof(s));
+        memcpy(&z, zero_points + c * sizeof(z), sizeof(z));
+        if (!(s >= FLT_EPSILON && s <= FLT_MAX) || (q->scheme.symmetric ? z != 0 : z < state.qmin || z > state.qmax))
+            return q->host->fail(error, MQB_ERR_FORMAT, "ptq: the state's scale %g, zero point %d of channel %zu cannot be",
+                                 (double)s, (int)z, c);
+    }
+    memcpy(q->scale, scales, values);
+    memcpy(q->zero_point, zero_points, values);
+    q->scheme.qmin = state.qmin;
+    q->scheme.qmax = state.qmax;
+    return MQB_OK;
+}
+
+static const struct mqb_option_spec percentile_options[] = {
+    {"percentile", MQB_OPTION_CHOICE, 0, "99.99", 0, 0, "99.9|99.99",
+     "the range ends at this percentile, and begins at 100 minus it"},
+};
+
+#define PTQ_QUANTIZER(text, specs, count, maker)                                                                               \
+    {                                                                                                                          \
+        .struct_size = sizeof(struct mqb_quantizer),                                                                           \
+        .flags = MQB_QUANTIZER_WEIGHTS | MQB_QUANTIZER_ACTIVATIONS | MQB_QUANTIZER_AFFINE, .description = text,                \
+        .options = specs, .num_options = count, .create = maker, .destroy = ptq_destroy, .observe = ptq_observe,               \
+        .init = ptq_init, .forward = ptq_forward, .backward = ptq_backward, .qparams = ptq_qparams, .freeze = ptq_freeze,      \
+        .save = ptq_save, .load = ptq_load,                                                                                    \
+    }
+
+static const struct mqb_quantizer minmax_quantizer =
+    PTQ_QUANTIZER("post-training: the whole range seen in calibration", NULL, 0, minmax_create);
+static const struct mqb_quantizer percentile_quantizer =
+    PTQ_QUANTIZER("post-training: the range without its outermost values", percentile_options, 1, percentile_create);
+static const struct mqb_quantizer mse_quantizer =
+    PTQ_QUANTIZER("post-training: the range with the least squared error", NULL, 0, mse_create);
+
+static const struct mqb_component components[] = {
+    {sizeof(struct mqb_component), 0, MQB_QUANTIZER_INTERFACE, "ptq_minmax", &minmax_quantizer},
+    {sizeof(struct mqb_component), 0, MQB_QUANTIZER_INTERFACE, "ptq_percentile", &percentile_quantizer},
+    {sizeof(struct mqb_component), 0, MQB_QUANTIZER_INTERFACE, "ptq_mse", &mse_quantizer},
+};
+
+MQB_PLUGIN("ptq", "0.1.0", components);
