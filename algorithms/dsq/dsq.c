@@ -13,6 +13,8 @@
  * Ranges: a weight's is mean +- 2.6 standard deviations, taken anew in every training step; an activation's is the mean of its
  * images' minima and maxima, in a moving average (0.9 old, 0.1 new) over the calibration batches, and stays.
  */
+#include "../common/range_state.h"
+
 #include <mqbench/numeric.h>
 #include <mqbench/plugin.h>
 #include <mqbench/quantizer.h>
@@ -357,60 +359,19 @@ static mqb_status dsq_freeze(const void *self, const struct mqb_tensor_view *x, 
     return MQB_OK;
 }
 
-/* The state: this header, then num_channels scales (float), then as many zero points (int32). */
-struct dsq_state {
-    uint32_t magic;
-    int32_t num_channels, qmin, qmax;
-};
+static struct range_state dsq_state(struct dsq *q)
+{
+    return (struct range_state){q->host, "dsq", DSQ_STATE_MAGIC, &q->scheme, q->may_switch, q->scale, q->zero_point};
+}
 
 static mqb_status dsq_save(const void *self, void *buffer, size_t *size, struct mqb_error *error)
 {
-    const struct dsq *q = self;
-    size_t values = (size_t)q->scheme.num_channels * sizeof(float);
-    size_t needed = sizeof(struct dsq_state) + 2 * values;
-    if (buffer) {
-        if (*size < needed)
-            return q->host->fail(error, MQB_ERR_ARGUMENT, "dsq: a state takes %zu bytes, the buffer has %zu", needed, *size);
-        struct dsq_state state = {DSQ_STATE_MAGIC, q->scheme.num_channels, q->scheme.qmin, q->scheme.qmax};
-        memcpy(buffer, &state, sizeof(state));
-        memcpy((char *)buffer + sizeof(state), q->scale, values);
-        memcpy((char *)buffer + sizeof(state) + values, q->zero_point, values);
-    }
-    *size = needed;
-    return MQB_OK;
+    return range_state_save(dsq_state((struct dsq *)(uintptr_t)self), buffer, size, error); /* saving changes nothing */
 }
 
 static mqb_status dsq_load(void *self, const void *buffer, size_t size, struct mqb_error *error)
 {
-    struct dsq *q = self;
-    struct dsq_state state;
-    size_t values = (size_t)q->scheme.num_channels * sizeof(float);
-    if (size != sizeof(state) + 2 * values)
-        return q->host->fail(error, MQB_ERR_FORMAT, "dsq: a state of %zu bytes, expected %zu for %d scales", size,
-                             sizeof(state) + 2 * values, (int)q->scheme.num_channels);
-    memcpy(&state, buffer, sizeof(state));
-    if (state.magic != DSQ_STATE_MAGIC || state.num_channels != q->scheme.num_channels)
-        return q->host->fail(error, MQB_ERR_FORMAT, "dsq: the state is damaged or was written by another version");
-    int same = state.qmin == q->scheme.qmin && state.qmax == q->scheme.qmax;
-    int switched = q->may_switch && state.qmin == 0 && state.qmax == (1 << q->scheme.bits) - 1;
-    if (!same && !switched)
-        return q->host->fail(error, MQB_ERR_FORMAT, "dsq: the state is for codes [%d, %d], this point has [%d, %d]",
-                             (int)state.qmin, (int)state.qmax, (int)q->scheme.qmin, (int)q->scheme.qmax);
-    const char *scales = (const char *)buffer + sizeof(state), *zero_points = scales + values;
-    for (size_t c = 0; c < (size_t)q->scheme.num_channels; c++) {
-        float s;
-        int32_t z;
-        memcpy(&s, scales + c * sizeof(s), sizeof(s));
-        memcpy(&z, zero_points + c * sizeof(z), sizeof(z));
-        if (!(s >= FLT_EPSILON && s <= FLT_MAX) || (q->scheme.symmetric ? z != 0 : z < state.qmin || z > state.qmax))
-            return q->host->fail(error, MQB_ERR_FORMAT, "dsq: the state's scale %g, zero point %d of channel %zu cannot be",
-                                 (double)s, (int)z, c);
-    }
-    memcpy(q->scale, scales, values);
-    memcpy(q->zero_point, zero_points, values);
-    q->scheme.qmin = state.qmin;
-    q->scheme.qmax = state.qmax;
-    return MQB_OK;
+    return range_state_load(dsq_state(self), buffer, size, error);
 }
 
 static const struct mqb_option_spec dsq_options[] = {

@@ -9,6 +9,8 @@
  *   y  = (clip(q, n, p) - z) * s
  *   dx = dy where n <= q <= p, else 0
  */
+#include "../common/range_state.h"
+
 #include <mqbench/numeric.h>
 #include <mqbench/plugin.h>
 #include <mqbench/quantizer.h>
@@ -219,60 +221,19 @@ static mqb_status ptq_freeze(const void *self, const struct mqb_tensor_view *x, 
     return MQB_OK;
 }
 
-/* The state: this header, then num_channels scales (float), then as many zero points (int32). */
-struct ptq_state {
-    uint32_t magic;
-    int32_t num_channels, qmin, qmax;
-};
+static struct range_state ptq_state(struct ptq *q)
+{
+    return (struct range_state){q->host, "ptq", PTQ_STATE_MAGIC, &q->scheme, q->nonnegative != NULL, q->scale, q->zero_point};
+}
 
 static mqb_status ptq_save(const void *self, void *buffer, size_t *size, struct mqb_error *error)
 {
-    const struct ptq *q = self;
-    size_t values = (size_t)q->scheme.num_channels * sizeof(float);
-    size_t needed = sizeof(struct ptq_state) + 2 * values;
-    if (buffer) {
-        if (*size < needed)
-            return q->host->fail(error, MQB_ERR_ARGUMENT, "ptq: a state takes %zu bytes, the buffer has %zu", needed, *size);
-        struct ptq_state state = {PTQ_STATE_MAGIC, q->scheme.num_channels, q->scheme.qmin, q->scheme.qmax};
-        memcpy(buffer, &state, sizeof(state));
-        memcpy((char *)buffer + sizeof(state), q->scale, values);
-        memcpy((char *)buffer + sizeof(state) + values, q->zero_point, values);
-    }
-    *size = needed;
-    return MQB_OK;
+    return range_state_save(ptq_state((struct ptq *)(uintptr_t)self), buffer, size, error); /* saving changes nothing */
 }
 
 static mqb_status ptq_load(void *self, const void *buffer, size_t size, struct mqb_error *error)
 {
-    struct ptq *q = self;
-    struct ptq_state state;
-    size_t values = (size_t)q->scheme.num_channels * sizeof(float);
-    if (size != sizeof(state) + 2 * values)
-        return q->host->fail(error, MQB_ERR_FORMAT, "ptq: a state of %zu bytes, expected %zu for %d scales", size,
-                             sizeof(state) + 2 * values, (int)q->scheme.num_channels);
-    memcpy(&state, buffer, sizeof(state));
-    if (state.magic != PTQ_STATE_MAGIC || state.num_channels != q->scheme.num_channels)
-        return q->host->fail(error, MQB_ERR_FORMAT, "ptq: the state is damaged or was written by another version");
-    int same = state.qmin == q->scheme.qmin && state.qmax == q->scheme.qmax;
-    int switched = q->nonnegative && state.qmin == 0 && state.qmax == (1 << q->scheme.bits) - 1;
-    if (!same && !switched)
-        return q->host->fail(error, MQB_ERR_FORMAT, "ptq: the state is for codes [%d, %d], this point has [%d, %d]",
-                             (int)state.qmin, (int)state.qmax, (int)q->scheme.qmin, (int)q->scheme.qmax);
-    const char *scales = (const char *)buffer + sizeof(state), *zero_points = scales + values;
-    for (size_t c = 0; c < (size_t)q->scheme.num_channels; c++) {
-        float s;
-        int32_t z;
-        memcpy(&s, scales + c * sizeof(s), sizeof(s));
-        memcpy(&z, zero_points + c * sizeof(z), sizeof(z));
-        if (!(s >= FLT_EPSILON && s <= FLT_MAX) || (q->scheme.symmetric ? z != 0 : z < state.qmin || z > state.qmax))
-            return q->host->fail(error, MQB_ERR_FORMAT, "ptq: the state's scale %g, zero point %d of channel %zu cannot be",
-                                 (double)s, (int)z, c);
-    }
-    memcpy(q->scale, scales, values);
-    memcpy(q->zero_point, zero_points, values);
-    q->scheme.qmin = state.qmin;
-    q->scheme.qmax = state.qmax;
-    return MQB_OK;
+    return range_state_load(ptq_state(self), buffer, size, error);
 }
 
 static const struct mqb_option_spec percentile_options[] = {

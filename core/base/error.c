@@ -102,7 +102,7 @@ const char *mqb_nearest(const char *name, const char *const *candidates, size_t 
     int best_distance = (int)(length < 4 ? 1 : length / 3 + 1) + 1;
     for (size_t i = 0; i < num_candidates; i++) {
         int distance = edit_distance(name, candidates[i]);
-        /* "snpe" is meant for "snpe_sim": what is a prefix counts as one edit. */
+        /* A prefix of at least three letters is meant for the whole name: it counts as one edit. */
         if (length >= 3 && strncmp(name, candidates[i], length) == 0 && distance > 1)
             distance = 1;
         if (distance < best_distance) {

@@ -5,9 +5,9 @@
  * versions before any code of the plugin runs. One .so may carry several components.
  *
  *     static const struct mqb_component components[] = {
- *         { sizeof(struct mqb_component), 0, MQB_QUANTIZER_INTERFACE, "lsq", &lsq_quantizer },
+ *         { sizeof(struct mqb_component), 0, MQB_QUANTIZER_INTERFACE, "mine", &my_quantizer },
  *     };
- *     MQB_PLUGIN("lsq", "0.1.0", components);
+ *     MQB_PLUGIN("mine", "0.1.0", components);
  *
  * Rules (a plugin that breaks one is refused with the rule's number):
  *   MQB-P01  the file exists, is a shared object and opens with RTLD_NOW | RTLD_LOCAL
@@ -48,7 +48,7 @@ struct mqb_component {
     uint32_t struct_size;
     uint32_t reserved;
     const char *interface_id; /* one of the MQB_*_INTERFACE strings */
-    const char *id;           /* what the user types: "lsq" */
+    const char *id;           /* what the user types: --algo mine */
     const void *vtable;       /* struct mqb_quantizer, mqb_pass, mqb_backend or mqb_compute */
 };
 
