@@ -10,6 +10,8 @@
 #ifndef ALGORITHMS_GRID_POINT_H
 #define ALGORITHMS_GRID_POINT_H
 
+#include "range_state.h"
+
 #include <mqbench/numeric.h>
 #include <mqbench/plugin.h>
 #include <mqbench/quantizer.h>
@@ -211,15 +213,7 @@ static inline mqb_status grid_point_qparams(const void *self, struct mqb_qparams
 {
     const struct grid_point *point = self;
     (void)error;
-    qparams->struct_size = sizeof(*qparams);
-    qparams->num_channels = point->scheme.num_channels;
-    qparams->scale = point->scale;
-    qparams->zero_point = point->zero_point;
-    qparams->qmin = point->scheme.qmin;
-    qparams->qmax = point->scheme.qmax;
-    qparams->num_levels = 0;
-    qparams->levels = NULL;
-    return MQB_OK;
+    return range_qparams(&point->scheme, point->scale, point->zero_point, qparams);
 }
 
 /* The state: this header, then num_channels scales, then as many zero points. */

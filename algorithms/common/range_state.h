@@ -26,6 +26,15 @@ struct range_state_header {
     int32_t num_channels, qmin, qmax;
 };
 
+/* What an affine quantizer hands out. */
+static inline mqb_status range_qparams(const struct mqb_scheme *scheme, const float *scale, const int32_t *zero_point,
+                                       struct mqb_qparams *qparams)
+{
+    *qparams = (struct mqb_qparams){.struct_size = sizeof(*qparams), .num_channels = scheme->num_channels, .scale = scale,
+                                    .zero_point = zero_point, .qmin = scheme->qmin, .qmax = scheme->qmax};
+    return MQB_OK;
+}
+
 static inline mqb_status range_state_save(struct range_state s, void *buffer, size_t *size, struct mqb_error *error)
 {
     struct range_state_header header = {s.magic, s.scheme->num_channels, s.scheme->qmin, s.scheme->qmax};

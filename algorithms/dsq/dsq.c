@@ -331,15 +331,7 @@ static mqb_status dsq_qparams(const void *self, struct mqb_qparams *qparams, str
 {
     const struct dsq *q = self;
     (void)error;
-    qparams->struct_size = sizeof(*qparams);
-    qparams->num_channels = q->scheme.num_channels;
-    qparams->scale = q->scale;
-    qparams->zero_point = q->zero_point;
-    qparams->qmin = q->scheme.qmin;
-    qparams->qmax = q->scheme.qmax;
-    qparams->num_levels = 0;
-    qparams->levels = NULL;
-    return MQB_OK;
+    return range_qparams(&q->scheme, q->scale, q->zero_point, qparams);
 }
 
 static mqb_status dsq_freeze(const void *self, const struct mqb_tensor_view *x, int32_t *codes, struct mqb_error *error)

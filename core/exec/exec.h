@@ -32,7 +32,6 @@ struct mqb_exec_config {
 mqb_status mqb_exec_create(const struct mqb_exec_config *config, struct mqb_exec **exec, struct mqb_error *error);
 void mqb_exec_destroy(struct mqb_exec *exec);
 size_t mqb_exec_memory(const struct mqb_exec *exec); /* bytes held */
-int mqb_exec_num_grains(const struct mqb_exec *exec);
 
 /* x: [n][h][w][c], n <= batch (n == batch in training). */
 mqb_status mqb_exec_forward(struct mqb_exec *exec, const float *x, int n, struct mqb_error *error);

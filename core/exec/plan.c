@@ -360,8 +360,3 @@ size_t mqb_exec_memory(const struct mqb_exec *exec)
 {
     return exec->memory;
 }
-
-int mqb_exec_num_grains(const struct mqb_exec *exec)
-{
-    return exec->num_grains;
-}

@@ -53,7 +53,6 @@ void mqb_onnx_tensor_deinit(struct mqb_onnx_tensor *tensor);
 /* Allocates data for dims; dims may hold zeros. */
 mqb_status mqb_onnx_tensor_init(struct mqb_onnx_tensor *tensor, bool is_int, int32_t rank, const int64_t *dims,
                                 struct mqb_error *error);
-mqb_status mqb_onnx_tensor_copy(struct mqb_onnx_tensor *target, const struct mqb_onnx_tensor *source, struct mqb_error *error);
 /* Decodes; float16 and double become float, int32 becomes int64. */
 mqb_status mqb_onnx_tensor_decode(const Onnx__TensorProto *proto, struct mqb_onnx_tensor *tensor, struct mqb_error *error);
 

@@ -38,17 +38,6 @@ mqb_status mqb_onnx_tensor_init(struct mqb_onnx_tensor *tensor, bool is_int, int
     return MQB_OK;
 }
 
-mqb_status mqb_onnx_tensor_copy(struct mqb_onnx_tensor *target, const struct mqb_onnx_tensor *source, struct mqb_error *error)
-{
-    mqb_status status = mqb_onnx_tensor_init(target, source->is_int, source->rank, source->dims, error);
-    if (status == MQB_OK && target->ints) {
-        memcpy(target->ints, source->ints, (size_t)source->count * sizeof(int64_t));
-    } else if (status == MQB_OK && target->reals) {
-        memcpy(target->reals, source->reals, (size_t)source->count * sizeof(float));
-    }
-    return status;
-}
-
 static float half_to_float(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 1023, bits;

@@ -374,7 +374,7 @@ static mqb_status judge_points(struct job *job, struct mqb_error *error)
                                       .zero_point = f->zero_point, .qmin = f->qmin, .qmax = f->qmax};
         mqb_status status = backend->judge(mqb_host_table(), job->backend_options, job->deploy->graph, f->value, &qparams, error);
         if (status != MQB_OK)
-            return mqb_fail_prefix(error, status, "tensor \"%s\"", f->name);
+            return status;
     }
     return MQB_OK;
 }

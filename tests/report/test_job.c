@@ -201,7 +201,7 @@ static void test_job_damaged_checkpoint_refused(void **state)
     close_network(&net);
 }
 
-static void test_job_not_a_number_is_reported_not_lost(void **state)
+static void test_job_blown_up_training_keeps_every_stage(void **state)
 {
     (void)state;
     const char *keys[] = {"recipe.epochs", "recipe.batch", "recipe.lr", "recipe.warmup_lr", "recipe.calibration_batches"};
@@ -211,10 +211,35 @@ static void test_job_not_a_number_is_reported_not_lost(void **state)
     config.set_values = values;
     config.num_set = 5;
     struct mqb_result *result = NULL;
-    mqb_job_run(&config, &result, &err);
-    assert_non_null(result);
-    assert_true(result->has_fp32 && result->has_calibrated);
+    OK(mqb_job_run(&config, &result, &err));
+    assert_true(result->has_fp32 && result->has_calibrated && result->has_fake);
+    assert_true(result->training.last_loss > 10 || result->training.diverged); /* ten classes by chance: 2.3 */
     mqb_result_destroy(result);
+}
+
+static void test_job_not_a_number_names_its_parameter(void **state)
+{
+    (void)state;
+    struct network net;
+    open_network(&net);
+    const struct mqb_value *bias = NULL; /* of the last layer: every logit of its class is NaN */
+    for (int i = 0; i < net.graph->num_values; i++)
+        if (!net.graph->values[i].dead && net.graph->values[i].kind == MQB_VALUE_PARAM && strstr(net.graph->values[i].name, "linear.bias"))
+            bias = &net.graph->values[i];
+    assert_non_null(bias);
+    bias->data[3] = NAN;
+    struct mqb_recipe recipe;
+    mqb_recipe_defaults(&recipe);
+    recipe.batch = 24;
+    struct mqb_train_config config = {.graph = net.graph, .points = net.points, .compute = net.compute, .pool = net.pool,
+                                      .dataset = net.dataset, .recipe = &recipe, .seed = 3};
+    OK(mqb_normalize_parse("unit", &config.normalize, &err));
+    struct mqb_train_result result;
+    OK(mqb_train(&config, &result, &err));
+    assert_true(result.diverged);
+    assert_int_equal(result.diverged_step, 0);
+    assert_string_equal(result.diverged_where, bias->name);
+    close_network(&net);
 }
 
 static void expect_refusal(struct mqb_job_config *config, mqb_status status, const char *word)
@@ -277,7 +302,8 @@ int main(void)
         cmocka_unit_test(test_job_any_threads_same_bits),
         cmocka_unit_test(test_job_resumed_training_same_bits),
         cmocka_unit_test(test_job_damaged_checkpoint_refused),
-        cmocka_unit_test(test_job_not_a_number_is_reported_not_lost),
+        cmocka_unit_test(test_job_blown_up_training_keeps_every_stage),
+        cmocka_unit_test(test_job_not_a_number_names_its_parameter),
         cmocka_unit_test(test_job_bad_words_refused),
         cmocka_unit_test(test_job_unwritable_out_keeps_result),
     };

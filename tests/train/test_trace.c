@@ -188,6 +188,16 @@ static void load_state(struct trace *t, const json_t *state, bool initial)
     }
 }
 
+static double largest_difference(const float *got, const json_t *tensor, int64_t size)
+{
+    float *want = load_new(tensor, size);
+    double worst = 0.0;
+    for (int64_t i = 0; i < size; i++)
+        worst = fmax(worst, fabs((double)got[i] - want[i]));
+    free(want);
+    return worst;
+}
+
 /* |difference| against the size of the tensor; prints the worst. */
 static void close_to(const char *what, int step, const float *got, const json_t *tensor, int64_t size, double relative, double absolute)
 {
@@ -269,6 +279,7 @@ static void run_trace(const json_t *trace, const struct mqb_quantizer *lsq, cons
         before = json_object_get(json_object_get(trace, "after_lsq_init"), "state");
         load_state(&t, before, false);
     }
+    int num_ties = 0;
     for (size_t s = 0; s < json_array_size(steps); s++) {
         const json_t *step = json_array_get(steps, s);
         char name[64];
@@ -288,8 +299,12 @@ static void run_trace(const json_t *trace, const struct mqb_quantizer *lsq, cons
         OK(mqb_exec_loss(exec, labels, 0.1, &loss, NULL, &err));
         OK(mqb_exec_backward(exec, &err));
         int number = (int)s + 1;
-        bool tie = quantized && has_tie(&t, exec);
-        close_to("logits", number, mqb_exec_value(exec, t.g->output), json_object_get(step, "logits"), N * CLASSES, 0, tie ? 2e-2 : quantized ? 1e-5 : 5e-6);
+        /* Only a step whose logits leave the strict bound may be excused, and only by a tie that it really has. */
+        const json_t *logits = json_object_get(step, "logits");
+        double strict = quantized ? 1e-5 : 5e-6;
+        bool tie = quantized && largest_difference(mqb_exec_value(exec, t.g->output), logits, N * CLASSES) > strict && has_tie(&t, exec);
+        num_ties += tie;
+        close_to("logits", number, mqb_exec_value(exec, t.g->output), logits, N * CLASSES, 0, tie ? 2e-2 : strict);
         assert_true(fabs(loss - json_number_value(json_object_get(step, "loss"))) < (tie ? 5e-3 : 2e-6));
         const json_t *grads = json_object_get(step, "grads");
         for (int i = 0; i < t.g->num_values; i++) {
@@ -329,6 +344,7 @@ static void run_trace(const json_t *trace, const struct mqb_quantizer *lsq, cons
         before = after;
         momentum = json_object_get(step, "momentum_after");
     }
+    assert_true(num_ties <= 1); /* the reference itself moves at one step of one trace when its convolution is another */
     mqb_optimizer_destroy(optimizer);
     mqb_exec_destroy(exec);
     for (int i = 0; i < t.points.num_points; i++)

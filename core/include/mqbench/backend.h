@@ -113,7 +113,8 @@ struct mqb_backend {
     /* Fills `rules` for these options. Rules may differ by option (profile, symmetry of weights). */
     mqb_status (*rules)(const struct mqb_host *host, const struct mqb_options *options, struct mqb_backend_rules *rules,
                         struct mqb_error *error);
-    /* May refuse a frozen point that the target cannot carry, with the reason. Optional (everything is carried). */
+    /* May refuse a frozen point that the target cannot carry, with a sentence that names the tensor and the reason.
+     * Optional (everything is carried). */
     mqb_status (*judge)(const struct mqb_host *host, const struct mqb_options *options, const struct mqb_graph *graph,
                         mqb_value_id value, const struct mqb_qparams *qparams, struct mqb_error *error);
     /* Writes the artefacts of the target; refuses to leave a hole and names the missing tensor. Optional. */
