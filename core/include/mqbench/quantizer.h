@@ -78,6 +78,10 @@ struct mqb_quantizer {
     /* Weights only, after reduce: adds to dx, the whole tensor's, what needs the sums of all slices (a gradient through the
      * largest element, through a mean). Optional. */
     void (*complete)(const void *self, const double *sums, float *dx);
+
+    /* Why no hardware can run what this quantizer makes of a weight ([0]) and of an activation ([1]); NULL if hardware can.
+     * A clause that follows "because": "its levels are sums of powers of two". Backends that deploy refuse it with that reason. */
+    const char *undeployable[2];
 };
 
 #ifdef __cplusplus

@@ -1,0 +1,18 @@
+# Every folder here is a plugin: its .c files make the shared object of its name. One that needs more has a CMakeLists.txt of its own;
+# one without .c files (headers that several share) is passed over.
+file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*/*.c)
+set(folders)
+foreach(file ${sources})
+  get_filename_component(folder ${file} DIRECTORY)
+  list(APPEND folders ${folder})
+endforeach()
+list(REMOVE_DUPLICATES folders)
+foreach(folder ${folders})
+  get_filename_component(name ${folder} NAME)
+  if(EXISTS ${folder}/CMakeLists.txt)
+    add_subdirectory(${folder})
+  else()
+    file(GLOB files CONFIGURE_DEPENDS ${folder}/*.c)
+    mqbench_add_plugin(${name} ${files})
+  endif()
+endforeach()
