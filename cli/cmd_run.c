@@ -157,6 +157,8 @@ int cmd_run(int argc, char **argv)
         {"test-limit", "N", CLI_SIZE, &job->test_limit, 0, INT64_MAX, "at most so many test images (0: all)", NULL},
         {"json", "FILE", CLI_TEXT, &words.json, 0, 0, "write the result record; - is standard output", NULL},
         {"out", "DIR", CLI_TEXT, &job->out, 0, 0, "keep the quantized network, its parameters and the checkpoint", NULL},
+        {"force", NULL, CLI_SWITCH, &job->force, 0, 0,
+         "run an algorithm that this hardware cannot: fake quantization alone", NULL},
         {"resume", NULL, CLI_SWITCH, &job->resume, 0, 0, "go on from the checkpoint in the folder of --out", NULL},
         {NULL, NULL, CLI_SWITCH, NULL, 0, 0, NULL, NULL},
     };

@@ -47,6 +47,22 @@ static mqb_status point_scheme(const struct mqb_graph *graph, const struct mqb_n
     return MQB_OK;
 }
 
+#define NUM_RELAXATIONS 2
+
+static void relax_scheme(struct mqb_scheme *scheme, int step)
+{
+    if (step == 0) {
+        scheme->symmetric = 1;
+        scheme->adaptive_sign = scheme->role == MQB_ROLE_ACTIVATION;
+        scheme->qmin = -(1 << (scheme->bits - 1));
+        scheme->qmax = (1 << (scheme->bits - 1)) - 1;
+    } else {
+        scheme->per_channel = 0;
+        scheme->num_channels = 1;
+        scheme->pot_scale = 0;
+    }
+}
+
 static mqb_status point_create(struct mqb_graph *graph, mqb_node_id id, const struct mqb_points_config *config,
                                struct mqb_point **result, struct mqb_error *error)
 {
@@ -70,6 +86,10 @@ static mqb_status point_create(struct mqb_graph *graph, mqb_node_id id, const st
     }
     scheme.tensor = point->name;
     status = choice->vtable->create(config->host, &scheme, choice->options, &point->self, error);
+    for (int step = 0; step < NUM_RELAXATIONS && config->relax && status == MQB_ERR_UNSUPPORTED; step++) {
+        relax_scheme(&scheme, step);
+        status = choice->vtable->create(config->host, &scheme, choice->options, &point->self, error);
+    }
     if (status != MQB_OK) {
         status = mqb_fail_prefix(error, status, "tensor '%s': quantizer '%s' refuses", tensor, choice->id);
         mqb_deallocate(point->name);

@@ -32,6 +32,8 @@ struct mqb_points_config {
     struct mqb_quantizer_choice weight, activation;
     int weight_bits, activation_bits; /* 2..8 */
     int io_bits;                      /* first and last layer: 8; 0 = as the rest */
+    bool relax; /* where a quantizer refuses the backend's scheme, try symmetric codes, then one scale a tensor: for runs that
+                 * will not be deployed */
 };
 
 struct mqb_points {

@@ -116,8 +116,8 @@ static mqb_status train(struct fp32_run *run, const struct mqb_fp32_config *conf
     };
     status = mqb_train(&training, &result->training, error);
     if (status == MQB_OK && result->training.diverged)
-        status = mqb_fail(error, MQB_ERR_NUMERIC, "training diverged at step %lld (%s is not finite); try a smaller --lr than %g",
-                          (long long)result->training.diverged_step, result->training.diverged_where, recipe.lr);
+        status = mqb_fail(error, MQB_ERR_NUMERIC, "training diverged at step %lld: %s; try a smaller --lr than %g",
+                          (long long)result->training.diverged_step, result->training.diverged_why, recipe.lr);
     return status;
 }
 

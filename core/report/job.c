@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define EVALUATION_BATCH 128
+#define DIAGNOSIS_IMAGES 64
 #define CALIBRATION_BYTES ((size_t)512 << 20) /* activations that calibration may keep at once */
 
 struct quantizer_use {
@@ -115,6 +116,27 @@ static mqb_status find_quantizer(struct job *job, const char *id, uint32_t role_
     return component_options(job, use->entry, use->vtable->options, use->vtable->num_options, &use->options, error);
 }
 
+/* An algorithm that no hardware can run is refused before anything is computed; under --force the run ends at fake quantization. */
+static mqb_status check_deployable(struct job *job, const struct quantizer_use *use, int role, struct mqb_error *error)
+{
+    struct mqb_result *result = job->result;
+    const char *reason = MQB_HAS_FIELD(use->vtable, struct mqb_quantizer, undeployable) ? use->vtable->undeployable[role] : NULL;
+    if (!job->rules.deployable || reason == NULL)
+        return MQB_OK;
+    const char *what = role == MQB_ROLE_WEIGHT ? "weights" : "activations";
+    if (!job->config->force)
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
+                        "%s cannot run the algorithm \"%s\" on %s, because %s; measure it with --backend academic, or with --force for "
+                        "fake quantization alone",
+                        job->config->backend, use->entry->id, what, reason);
+    if (result->forced)
+        return MQB_OK;
+    result->forced = true;
+    result->deploy_reason = mqb_format("forced to fake quantization alone: hardware cannot run \"%s\" on %s, because %s", use->entry->id,
+                                       what, reason);
+    return result->deploy_reason != NULL ? MQB_OK : mqb_fail(error, MQB_ERR_MEMORY, "no memory for the result");
+}
+
 /* A --set key must begin with the id of a component of this run, or "recipe". */
 static mqb_status check_settings(const struct job *job, struct mqb_error *error)
 {
@@ -162,6 +184,8 @@ static mqb_status open_components(struct job *job, struct mqb_error *error)
     const char *act_algo = config->act_algo != NULL ? config->act_algo : config->algo;
     if ((status = find_quantizer(job, weight_algo, MQB_QUANTIZER_WEIGHTS, &job->weight, error)) != MQB_OK ||
         (status = find_quantizer(job, act_algo, MQB_QUANTIZER_ACTIVATIONS, &job->activation, error)) != MQB_OK ||
+        (status = check_deployable(job, &job->weight, MQB_ROLE_WEIGHT, error)) != MQB_OK ||
+        (status = check_deployable(job, &job->activation, MQB_ROLE_ACTIVATION, error)) != MQB_OK ||
         (status = use_plugin(job, job->session.compute_entry, error)) != MQB_OK || (status = check_settings(job, error)) != MQB_OK)
         return status;
     result->bn_fold = config->bn_fold_given ? config->bn_fold : job->rules.default_bn_fold;
@@ -291,6 +315,7 @@ static mqb_status place_points(struct job *job, struct mqb_error *error)
         .weight_bits = config->weight_bits,
         .activation_bits = config->activation_bits,
         .io_bits = config->io_bits,
+        .relax = result->forced,
     };
     if (status == MQB_OK)
         status = mqb_points_create(job->quantized, &points, &job->points, error);
@@ -330,6 +355,64 @@ static mqb_status calibrate(struct job *job, struct mqb_error *error)
     mqb_loader_destroy(loader);
     job->result->seconds_calibrate = mqb_seconds() - start;
     return status;
+}
+
+/* Was the network no better than guessing on these images? Four standard deviations above chance are still luck. */
+static bool at_chance(const struct job *job, const struct mqb_accuracy *accuracy)
+{
+    double n = (double)accuracy->n, p = 1.0 / (double)job->classes;
+    return accuracy->n > 0 && (double)accuracy->top1 <= n * p + 4.0 * sqrt(n * p * (1.0 - p));
+}
+
+/* Which layer is at fault, on the first test images. */
+static mqb_status diagnose(struct job *job, struct mqb_error *error)
+{
+    struct mqb_train_result *training = &job->result->training;
+    struct mqb_loader *loader = NULL;
+    struct mqb_diagnosis diagnosis = {"", ""};
+    struct mqb_batch batch;
+    mqb_status status =
+        mqb_session_loader(job->quantized, job->dataset, MQB_SPLIT_TEST, DIAGNOSIS_IMAGES, &job->normalize, &loader, error);
+    if (status == MQB_OK)
+        status = mqb_loader_start(loader, 0, 0, error);
+    if (status == MQB_OK)
+        status = mqb_loader_next(loader, &batch, error);
+    if (status == MQB_OK && batch.num_images > 0)
+        status = mqb_diagnose(job->quantized, job->points, job->session.compute, job->session.pool, batch.x, batch.num_images,
+                              &diagnosis, error);
+    mqb_loader_destroy(loader);
+    if (diagnosis.tensor[0] != '\0')
+        snprintf(training->diverged_where, sizeof training->diverged_where, "\"%.100s\", which %.140s", diagnosis.tensor, diagnosis.what);
+    else if (diagnosis.what[0] != '\0' && training->diverged_where[0] == '\0')
+        snprintf(training->diverged_where, sizeof training->diverged_where, "%.250s", diagnosis.what);
+    return status;
+}
+
+/* After training: what diverged is measured if it can be, and the run ends there, with what it has. */
+static mqb_status judge_training(struct job *job, struct mqb_error *error)
+{
+    struct mqb_result *result = job->result;
+    struct mqb_train_result *training = &result->training;
+    struct mqb_error own = MQB_ERROR_INIT;
+    mqb_status status =
+        evaluate(job, job->quantized, "evaluate fake", &result->fake, job->fake_logits, &result->seconds_fake, &own);
+    result->has_fake = status == MQB_OK;
+    if (status != MQB_OK && !(status == MQB_ERR_NUMERIC && training->diverged))
+        return mqb_fail(error, status, "%s", own.text);
+    if (!training->diverged && result->has_fake && at_chance(job, &result->fake) && !at_chance(job, &result->fp32)) {
+        training->diverged = true;
+        training->diverged_step = training->steps;
+        snprintf(training->diverged_why, sizeof training->diverged_why,
+                 "the network learned nothing: %.1f %% of %lld test images right, guessing gives %.1f %%",
+                 100.0 * (double)result->fake.top1 / (double)result->fake.n, (long long)result->fake.n, 100.0 / (double)job->classes);
+    }
+    if (!training->diverged)
+        return MQB_OK;
+    if ((status = diagnose(job, error)) != MQB_OK)
+        return status;
+    return mqb_fail(error, MQB_ERR_NUMERIC, "training diverged at step %lld: %s%s%s; try a smaller --lr than %g, or more bits",
+                    (long long)training->diverged_step, training->diverged_why,
+                    training->diverged_where[0] != '\0' ? "; it began at " : "", training->diverged_where, result->recipe.lr);
 }
 
 static mqb_status train(struct job *job, struct mqb_error *error)
@@ -383,6 +466,8 @@ static mqb_status judge_points(struct job *job, struct mqb_error *error)
 static mqb_status lower(struct job *job, struct mqb_error *error)
 {
     struct mqb_result *result = job->result;
+    if (result->forced)
+        return MQB_OK;
     if (!job->rules.deployable)
         return not_deployable(job, job->rules.reason != NULL ? job->rules.reason : "the backend says so", error);
     struct mqb_error reason = MQB_ERROR_INIT;
@@ -481,8 +566,7 @@ static mqb_status run_stages(struct job *job, struct mqb_error *error)
         return status;
     result->has_calibrated = true;
     if (result->recipe.epochs > 0) {
-        if ((status = train(job, error)) != MQB_OK ||
-            (status = evaluate(job, job->quantized, "evaluate fake", &result->fake, job->fake_logits, &result->seconds_fake, error)) != MQB_OK)
+        if ((status = train(job, error)) != MQB_OK || (status = judge_training(job, error)) != MQB_OK)
             return status;
     } else {
         result->fake = result->calibrated;

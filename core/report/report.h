@@ -37,6 +37,7 @@ struct mqb_job_config {
     size_t train_limit, test_limit;
     const char *out;        /* folder for artefacts, or NULL */
     bool resume;
+    bool force;             /* fake quantization alone for an algorithm that the backend's hardware cannot run */
     const char *const *command_line; /* argv, for the record; NULL-terminated, or NULL */
     const struct mqb_progress_sink *progress;
 };
@@ -76,6 +77,7 @@ struct mqb_result {
     struct mqb_accuracy fp32, calibrated, fake, integer; /* calibrated: fake quantization before training, if there was training */
     struct mqb_train_result training;
     bool deployable;
+    bool forced;            /* an algorithm that hardware cannot run, on a backend that deploys: fake quantization alone */
     char *deploy_reason;    /* why not, or "" */
     bool bracketed;         /* the contract is a model of a closed library */
     int64_t labels_agree, labels_compared;

@@ -99,6 +99,11 @@ static json_t *string(const char *text)
     return value;
 }
 
+static json_t *text_or_null(const char *text)
+{
+    return text != NULL && text[0] != '\0' ? string(text) : json_null();
+}
+
 static json_t *percent(int64_t part, int64_t whole)
 {
     return whole > 0 ? rounded(100.0 * (double)part / (double)whole, 1e-6) : json_null();
@@ -129,10 +134,11 @@ static json_t *recipe_json(const struct mqb_recipe *r)
 static json_t *training_json(const struct mqb_train_result *t)
 {
     bool any = t->steps > 0;
-    return json_pack("{s:I, s:o, s:o, s:b, s:o, s:o, s:o, s:I}", "steps", (json_int_t)t->steps, "first_loss",
+    return json_pack("{s:I, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:I}", "steps", (json_int_t)t->steps, "first_loss",
                      any ? number(t->first_loss) : json_null(), "last_loss", any ? number(t->last_loss) : json_null(), "diverged",
                      t->diverged, "diverged_step", t->diverged ? json_integer((json_int_t)t->diverged_step) : json_null(),
-                     "diverged_where", t->diverged ? string(t->diverged_where) : json_null(), "seconds", rounded(t->seconds, 1e-3),
+                     "diverged_where", t->diverged ? text_or_null(t->diverged_where) : json_null(), "diverged_why",
+                     t->diverged ? text_or_null(t->diverged_why) : json_null(), "seconds", rounded(t->seconds, 1e-3),
                      "step_memory_bytes", (json_int_t)t->step_memory);
 }
 
@@ -166,11 +172,6 @@ static json_t *strings_json(char *const *texts, int num_texts)
     for (int i = 0; i < num_texts; i++)
         json_array_append_new(array, string(texts[i]));
     return array;
-}
-
-static json_t *text_or_null(const char *text)
-{
-    return text != NULL && text[0] != '\0' ? string(text) : json_null();
 }
 
 /* What ran. */
@@ -212,8 +213,8 @@ static void add_outcome(json_t *root, const struct mqb_result *r)
                                   (json_int_t)r->compare_images));
     json_object_set_new(root, "layers", layers_json(r));
     json_object_set_new(root, "first_difference", text_or_null(r->first_difference));
-    json_object_set_new(root, "deployable", json_pack("{s:b, s:o, s:s}", "ok", r->deployable, "reason", text_or_null(r->deploy_reason),
-                                                      "certainty", r->bracketed ? "bracketed" : "exact"));
+    json_object_set_new(root, "deployable", json_pack("{s:b, s:b, s:o, s:s}", "ok", r->deployable, "forced", r->forced, "reason",
+                                                      text_or_null(r->deploy_reason), "certainty", r->bracketed ? "bracketed" : "exact"));
     json_object_set_new(root, "sizes", json_pack("{s:I, s:I, s:i, s:i}", "weights_fp32_bytes", (json_int_t)r->weight_bytes_fp32,
                                                  "weights_packed_bytes", (json_int_t)r->weight_bytes_packed, "weight_points",
                                                  r->num_weight_points, "activation_points", r->num_activation_points));

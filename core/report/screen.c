@@ -214,10 +214,14 @@ static void add_costs(struct screen *s, const struct mqb_result *r)
             mqb_text_add(&s->text, " -> %.4f", r->training.last_loss);
         mqb_text_add(&s->text, "\n");
     }
-    if (r->training.diverged) {
+    if (r->training.diverged && (r->ended == NULL || r->ended[0] == '\0')) { /* else the end says it */
         label(s, "");
-        mqb_text_add(&s->text, "%sdiverged at step %lld: %s is not finite; try a smaller --lr%s\n", s->bad,
-                     (long long)r->training.diverged_step, r->training.diverged_where, s->plain);
+        char *sentence = mqb_format("diverged at step %lld: %s%s%s", (long long)r->training.diverged_step, r->training.diverged_why,
+                                    r->training.diverged_where[0] != '\0' ? "; it began at " : "", r->training.diverged_where);
+        mqb_text_add(&s->text, "%s", s->bad);
+        mqb_text_wrap(&s->text, sentence != NULL ? sentence : "diverged", LABEL, WIDTH);
+        mqb_text_add(&s->text, "%s", s->plain);
+        mqb_deallocate(sentence);
     }
     if (r->weight_bytes_packed > 0) {
         mqb_text_bytes((double)r->weight_bytes_fp32, size);

@@ -119,13 +119,27 @@ struct mqb_train_result {
     double first_loss, last_loss; /* means over the first and the last epoch (or part of one) */
     bool diverged;
     int64_t diverged_step;
-    char diverged_where[128]; /* the first layer whose numbers were not finite */
+    char diverged_where[256]; /* the tensor where it began, if one stands out; else "" */
+    char diverged_why[256];   /* what was seen: a clause after "training diverged at step N:" */
     double seconds;
     size_t step_memory;       /* bytes the plan holds */
     char checkpoint_error[512]; /* why the checkpoint could not be written, or "": the training went on without it */
 };
 
+/* Training ends, with diverged set, at the first loss or layer that is not finite, and when the loss has grown to
+ * MQB_BLOWUP times what it was at the start (or would be by guessing, if that is more). Neither is an error of the call. */
+#define MQB_BLOWUP 4.0
 mqb_status mqb_train(const struct mqb_train_config *config, struct mqb_train_result *result, struct mqb_error *error);
+
+/* ---- diagnose.c ---- */
+
+struct mqb_diagnosis {
+    char tensor[128]; /* of the first point, in execution order, that is at fault; "" if none is */
+    char what[256];   /* a clause about it: "holds ...", "is 0 in ..."; or a sentence of the layer that refused to run */
+};
+/* Runs n images through the graph in eval mode, points as they stand. x: [n][h][w][c]. */
+mqb_status mqb_diagnose(struct mqb_graph *graph, const struct mqb_points *points, const struct mqb_compute *compute,
+                        struct mqb_pool *pool, const float *x, int n, struct mqb_diagnosis *diagnosis, struct mqb_error *error);
 
 /* ---- checkpoint.c ---- */
 

@@ -65,10 +65,12 @@ static void save(const struct training *training, struct mqb_train_result *resul
     snprintf(result->checkpoint_error, sizeof result->checkpoint_error, "%.511s", error.text);
 }
 
-/* The first parameter that is not finite, by name; else the output. */
-static void find_divergence(const struct training *training, struct mqb_train_result *result)
+static void diverged(const struct training *training, struct mqb_train_result *result, const char *why)
 {
-    snprintf(result->diverged_where, sizeof result->diverged_where, "the network's output");
+    result->diverged = true;
+    result->diverged_step = training->place.steps;
+    snprintf(result->diverged_why, sizeof result->diverged_why, "%.250s", why);
+    /* The first parameter that is not finite, by name. */
     for (int i = 0; i < mqb_optimizer_num_params(training->optimizer); i++) {
         const char *name;
         float *value, *velocity;
@@ -80,6 +82,33 @@ static void find_divergence(const struct training *training, struct mqb_train_re
                 return;
             }
     }
+}
+
+/* Windows of steps whose mean loss is compared with the first one's. */
+#define WINDOW 20
+
+struct watch {
+    double sum, reference;
+    int count;
+};
+
+/* True if the loss has blown up; `why` says by how much. */
+static bool watch_loss(struct watch *watch, double loss, double chance, char *why, size_t why_size)
+{
+    watch->sum += loss;
+    if (++watch->count < WINDOW)
+        return false;
+    double mean = watch->sum / WINDOW;
+    watch->sum = 0.0;
+    watch->count = 0;
+    if (watch->reference == 0.0) {
+        watch->reference = mean > chance ? mean : chance;
+        return false;
+    }
+    if (mean <= MQB_BLOWUP * watch->reference)
+        return false;
+    snprintf(why, why_size, "the loss has grown to %.4g, from %.4g", mean, watch->reference);
+    return true;
 }
 
 static mqb_status train_batch(struct training *training, const struct mqb_batch *batch, double *loss, int *hits, struct mqb_error *error)
@@ -106,6 +135,8 @@ mqb_status mqb_train(const struct mqb_train_config *config, struct mqb_train_res
     result->first_loss = result->last_loss = NAN;
     mqb_status status = start(&training, error);
     bool stopped = false;
+    struct watch watch = {0};
+    const double chance = mqb_ln((double)mqb_value_size(&config->graph->values[config->graph->output]));
     while (status == MQB_OK && !stopped && place->epoch < (uint64_t)config->recipe->epochs) {
         double hits_sum = 0.0, images = 0.0;
         status = mqb_loader_start(training.loader, place->epoch, place->batch, error);
@@ -115,13 +146,18 @@ mqb_status mqb_train(const struct mqb_train_config *config, struct mqb_train_res
             status = mqb_loader_next(training.loader, &batch, error);
             if (status != MQB_OK || batch.num_images == 0)
                 break;
-            if ((status = train_batch(&training, &batch, &loss, &hits, error)) != MQB_OK)
-                break;
-            if (!isfinite(loss)) {
-                result->diverged = true;
-                result->diverged_step = place->steps;
-                find_divergence(&training, result);
+            struct mqb_error failure = MQB_ERROR_INIT;
+            char why[128] = "the loss is not finite";
+            status = train_batch(&training, &batch, &loss, &hits, &failure);
+            if (status == MQB_ERR_NUMERIC || (status == MQB_OK && !isfinite(loss)) ||
+                (status == MQB_OK && watch_loss(&watch, loss, chance, why, sizeof why))) {
+                diverged(&training, result, status == MQB_OK ? why : failure.text);
+                status = MQB_OK;
                 goto out;
+            }
+            if (status != MQB_OK) {
+                mqb_fail(error, status, "%s", failure.text);
+                break;
             }
             place->steps++;
             place->batch++;

@@ -32,6 +32,7 @@ enum mqb_value_kind {
 /* Operators that passes meet: ONNX's own names (Conv, Gemm, Relu, Clip, Add, BatchNormalization, MaxPool, ...), and
  *   FakeQuantize(x) -> y            a quantization point. attributes: role (enum mqb_role), io (1: first or last layer,
  *                                   8 bit unless asked otherwise), rule (text: why it stands here)
+ *   A Conv or Gemm with attribute float = 1 serves training alone (batch statistics): passes put no points on it.
  *   BatchScale(gamma, var) -> sf    gamma / sqrt(var + epsilon); attribute epsilon
  *   ScaleChannels(w, sf) -> w'      multiplies output channel c of a weight by sf[c]
  *   FoldedBias(beta, mean, sf [, bias]) -> b'   beta + (bias - mean) * sf
