@@ -118,6 +118,11 @@ mqb_status mqb_deploy_freeze(struct mqb_deployment *deployment, const struct mqb
                              float *grid, struct mqb_error *error)
 {
     const struct mqb_value *v = &deployment->graph->values[value];
+    if (!deployment->points) { /* folding alone */
+        if (x)
+            memcpy(grid, x, (size_t)mqb_value_size(v) * sizeof(float));
+        return MQB_OK;
+    }
     const struct mqb_point *point = find_point(deployment->points, (mqb_node_id)(node - deployment->graph->nodes));
     if (!point)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "node '%s' (FakeQuantize) has no quantization point attached", node->name);

@@ -74,7 +74,8 @@ struct mqb_deploy {
     int num_frozen;
 };
 
-/* From the trained graph and its points. Fails with the reason if a quantizer cannot be deployed. */
+/* From the trained graph and its points. Fails with the reason if a quantizer cannot be deployed. Without points (NULL): the
+ * folded network in float, nothing quantized and nothing frozen. */
 mqb_status mqb_deploy_create(const struct mqb_graph *trained, const struct mqb_points *points, struct mqb_deploy **deploy,
                              struct mqb_error *error);
 void mqb_deploy_destroy(struct mqb_deploy *deploy);

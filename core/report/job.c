@@ -2,12 +2,13 @@
 #include "report/report.h"
 #include "report/artefacts.h"
 #include "report/compare.h"
+#include "report/fold_proof.h"
 
 #include <math.h>
 #include <string.h>
 
 #define EVALUATION_BATCH 128
-#define DIAGNOSIS_IMAGES 64
+#define FIRST_IMAGES 64
 #define CALIBRATION_BYTES ((size_t)512 << 20) /* activations that calibration may keep at once */
 
 struct quantizer_use {
@@ -357,6 +358,30 @@ static mqb_status calibrate(struct job *job, struct mqb_error *error)
     return status;
 }
 
+/* Batch norm statistics of the quantized network, if the recipe asks for them. */
+static mqb_status reestimate(struct job *job, struct mqb_error *error)
+{
+    const struct mqb_recipe *recipe = &job->result->recipe;
+    const struct mqb_value *input = &job->quantized->values[job->quantized->input];
+    size_t images = job->result->n_train;
+    int batch = images < (size_t)recipe->batch ? (int)images : recipe->batch, seen = 0;
+    struct mqb_loader_config config = {
+        .split = MQB_SPLIT_TRAIN, .batch = batch, .size = (int32_t)input->dims[2], .normalize = job->normalize, .shuffle = true,
+        .drop_last = true, .seed = job->config->seed,
+    };
+    struct mqb_loader *loader = NULL;
+    if (recipe->bn_batches == 0)
+        return MQB_OK;
+    mqb_status status = mqb_loader_create(job->dataset, &config, &loader, error);
+    if (status == MQB_OK)
+        status = mqb_reestimate(job->quantized, job->session.compute, job->session.pool, loader, batch, recipe->bn_batches, &seen,
+                                job->config->progress, error);
+    mqb_loader_destroy(loader);
+    if (status == MQB_OK && seen == 0)
+        mqb_log(MQB_LOG_NOTE, "recipe.bn_batches: with --bn-fold %d no statistics are left to estimate", job->result->bn_fold);
+    return status;
+}
+
 /* Was the network no better than guessing on these images? Four standard deviations above chance are still luck. */
 static bool at_chance(const struct job *job, const struct mqb_accuracy *accuracy)
 {
@@ -364,20 +389,24 @@ static bool at_chance(const struct job *job, const struct mqb_accuracy *accuracy
     return accuracy->n > 0 && (double)accuracy->top1 <= n * p + 4.0 * sqrt(n * p * (1.0 - p));
 }
 
-/* Which layer is at fault, on the first test images. */
+/* The first test images, for a closer look. The batch lives as long as the loader, which is the caller's. */
+static mqb_status first_images(struct job *job, struct mqb_loader **loader, struct mqb_batch *batch, struct mqb_error *error)
+{
+    mqb_status status = mqb_session_loader(job->quantized, job->dataset, MQB_SPLIT_TEST, FIRST_IMAGES, &job->normalize, loader, error);
+    if (status == MQB_OK)
+        status = mqb_loader_start(*loader, 0, 0, error);
+    return status == MQB_OK ? mqb_loader_next(*loader, batch, error) : status;
+}
+
+/* Which layer is at fault. */
 static mqb_status diagnose(struct job *job, struct mqb_error *error)
 {
     struct mqb_train_result *training = &job->result->training;
     struct mqb_loader *loader = NULL;
     struct mqb_diagnosis diagnosis = {"", ""};
     struct mqb_batch batch;
-    mqb_status status =
-        mqb_session_loader(job->quantized, job->dataset, MQB_SPLIT_TEST, DIAGNOSIS_IMAGES, &job->normalize, &loader, error);
+    mqb_status status = first_images(job, &loader, &batch, error);
     if (status == MQB_OK)
-        status = mqb_loader_start(loader, 0, 0, error);
-    if (status == MQB_OK)
-        status = mqb_loader_next(loader, &batch, error);
-    if (status == MQB_OK && batch.num_images > 0)
         status = mqb_diagnose(job->quantized, job->points, job->session.compute, job->session.pool, batch.x, batch.num_images,
                               &diagnosis, error);
     mqb_loader_destroy(loader);
@@ -394,8 +423,9 @@ static mqb_status judge_training(struct job *job, struct mqb_error *error)
     struct mqb_result *result = job->result;
     struct mqb_train_result *training = &result->training;
     struct mqb_error own = MQB_ERROR_INIT;
-    mqb_status status =
-        evaluate(job, job->quantized, "evaluate fake", &result->fake, job->fake_logits, &result->seconds_fake, &own);
+    mqb_status status = training->diverged ? MQB_OK : reestimate(job, &own);
+    if (status == MQB_OK)
+        status = evaluate(job, job->quantized, "evaluate fake", &result->fake, job->fake_logits, &result->seconds_fake, &own);
     result->has_fake = status == MQB_OK;
     if (status != MQB_OK && !(status == MQB_ERR_NUMERIC && training->diverged))
         return mqb_fail(error, status, "%s", own.text);
@@ -443,6 +473,7 @@ static mqb_status train(struct job *job, struct mqb_error *error)
 static mqb_status not_deployable(struct job *job, const char *reason, struct mqb_error *error)
 {
     job->result->deployable = false;
+    mqb_deallocate(job->result->deploy_reason);
     return copy_text(&job->result->deploy_reason, reason, error);
 }
 
@@ -489,6 +520,28 @@ static mqb_status lower(struct job *job, struct mqb_error *error)
         result->weight_bytes_packed += (f->num_codes * (f->scheme.bits <= 4 ? 4 : 8) + 7) / 8 + f->num_channels * 8;
     }
     return copy_text(&result->deploy_reason, "", error);
+}
+
+/* Folding must not have changed the network: measured, and a reason not to deploy if it did. */
+static mqb_status prove_fold(struct job *job, struct mqb_error *error)
+{
+    struct mqb_result *result = job->result;
+    struct mqb_fold_proof proof = {job->quantized, job->points, job->session.compute, job->session.pool};
+    struct mqb_loader *loader = NULL;
+    struct mqb_batch batch;
+    mqb_status status = first_images(job, &loader, &batch, error);
+    if (status == MQB_OK)
+        status = mqb_fold_prove(&proof, batch.x, batch.num_images, &result->fold_difference, error);
+    mqb_loader_destroy(loader);
+    result->has_fold = status == MQB_OK;
+    if (status != MQB_OK || result->fold_difference <= MQB_FOLD_BOUND)
+        return status;
+    char reason[256];
+    snprintf(reason, sizeof reason,
+             "folding batch norm changes the logits by %.2g of the largest, more than the %.0e that rounding explains: a channel's "
+             "variance or gamma is nearly 0",
+             result->fold_difference, MQB_FOLD_BOUND);
+    return not_deployable(job, reason, error);
 }
 
 static int64_t argmax(const float *logits, int64_t classes)
@@ -560,7 +613,7 @@ static mqb_status run_stages(struct job *job, struct mqb_error *error)
     if ((status = evaluate(job, job->fp32, "evaluate FP32", &result->fp32, NULL, &result->seconds_fp32, error)) != MQB_OK)
         return status;
     result->has_fp32 = true;
-    if ((status = calibrate(job, error)) != MQB_OK ||
+    if ((status = calibrate(job, error)) != MQB_OK || (result->recipe.epochs == 0 && (status = reestimate(job, error)) != MQB_OK) ||
         (status = evaluate(job, job->quantized, "evaluate calibrated", &result->calibrated, job->fake_logits, &result->seconds_fake,
                            error)) != MQB_OK)
         return status;
@@ -572,7 +625,7 @@ static mqb_status run_stages(struct job *job, struct mqb_error *error)
         result->fake = result->calibrated;
     }
     result->has_fake = true;
-    if ((status = lower(job, error)) != MQB_OK)
+    if ((status = lower(job, error)) != MQB_OK || (result->deployable && (status = prove_fold(job, error)) != MQB_OK))
         return status;
     if (result->deployable) {
         if ((status = evaluate_integer(job, error)) != MQB_OK || (status = compare(job, error)) != MQB_OK)

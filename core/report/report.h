@@ -80,6 +80,8 @@ struct mqb_result {
     bool forced;            /* an algorithm that hardware cannot run, on a backend that deploys: fake quantization alone */
     char *deploy_reason;    /* why not, or "" */
     bool bracketed;         /* the contract is a model of a closed library */
+    bool has_fold;          /* the folded graph was compared with the trained one, quantization off */
+    double fold_difference; /* of the logits, relative to the largest */
     int64_t labels_agree, labels_compared;
     int64_t max_steps;      /* over the layers */
     struct mqb_layer_report *layers;

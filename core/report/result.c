@@ -1,5 +1,5 @@
 /* result.c - the result record: what it owns, and how it is written as JSON. */
-#include "report/report.h"
+#include "report/fold_proof.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -122,12 +122,12 @@ static json_t *accuracy_json(bool has, const struct mqb_accuracy *accuracy)
 
 static json_t *recipe_json(const struct mqb_recipe *r)
 {
-    return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:i, s:i, s:b, s:i, s:b}", "epochs", r->epochs, "batch",
+    return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:i, s:i, s:i, s:b, s:i, s:b}", "epochs", r->epochs, "batch",
                      r->batch, "lr", number(r->lr), "warmup_lr", number(r->warmup_lr), "warmup_epochs", number(r->warmup_epochs),
                      "min_lr", number(r->min_lr), "momentum", number(r->momentum), "nesterov", r->nesterov, "weight_decay",
                      number(r->weight_decay), "decay_norm", r->decay_norm, "quantizer_lr", number(r->quantizer_lr),
                      "label_smoothing", number(r->label_smoothing), "calibration_batches", r->calibration_batches,
-                     "calibration_batch", r->calibration_batch, "flip", r->flip, "crop_padding", r->crop_padding, "resized_crop",
+                     "calibration_batch", r->calibration_batch, "bn_batches", r->bn_batches, "flip", r->flip, "crop_padding", r->crop_padding, "resized_crop",
                      r->resized_crop);
 }
 
@@ -211,6 +211,9 @@ static void add_outcome(json_t *root, const struct mqb_result *r)
                                   (json_int_t)(agreed ? r->labels_compared : 0), "max_steps",
                                   compared ? json_integer((json_int_t)r->max_steps) : json_null(), "layer_images",
                                   (json_int_t)r->compare_images));
+    json_object_set_new(root, "folding",
+                        r->has_fold ? json_pack("{s:o, s:f}", "difference", number(r->fold_difference), "bound", MQB_FOLD_BOUND)
+                                    : json_null());
     json_object_set_new(root, "layers", layers_json(r));
     json_object_set_new(root, "first_difference", text_or_null(r->first_difference));
     json_object_set_new(root, "deployable", json_pack("{s:b, s:b, s:o, s:s}", "ok", r->deployable, "forced", r->forced, "reason",
@@ -253,7 +256,7 @@ mqb_status mqb_result_json(const struct mqb_result *result, char **text, struct 
     json_t *root = json_object();
     add_setup(root, result);
     add_outcome(root, result);
-    return dump(root, 27, text, error);
+    return dump(root, 28, text, error);
 }
 
 mqb_status mqb_fp32_json(const char *command, const struct mqb_fp32_config *config, const struct mqb_fp32_result *result,

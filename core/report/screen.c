@@ -1,5 +1,5 @@
 /* screen.c - the result record as one screen of plain text. */
-#include "report/report.h"
+#include "report/fold_proof.h"
 #include "report/text.h"
 
 #include <math.h>
@@ -116,6 +116,11 @@ static void add_deployable(struct screen *s, const struct mqb_result *r)
     mqb_text_wrap(&s->text, sentence != NULL ? sentence : "-", LABEL, WIDTH);
     mqb_text_add(&s->text, "%s", s->plain);
     mqb_deallocate(sentence);
+    if (r->has_fold) {
+        label(s, "folding");
+        mqb_text_add(&s->text, "logits of the folded and of the trained graph differ by %.1e of the largest (bound %.0e)\n",
+                     r->fold_difference, MQB_FOLD_BOUND);
+    }
     if (r->labels_compared > 0) {
         char agree[MQB_SHORT], images[MQB_SHORT];
         mqb_text_count(r->labels_agree, agree);

@@ -33,6 +33,7 @@ struct mqb_recipe {
     double label_smoothing;
     int32_t calibration_batches;
     int32_t calibration_batch; /* images a calibration batch */
+    int32_t bn_batches;        /* batches over which batch norm statistics are estimated anew before evaluation; 0: kept */
     bool flip;
     int32_t crop_padding;
     bool resized_crop;
@@ -82,6 +83,13 @@ mqb_status mqb_evaluate(struct mqb_graph *graph, const struct mqb_compute *compu
 mqb_status mqb_calibrate(struct mqb_graph *graph, struct mqb_points *points, const struct mqb_compute *compute,
                          struct mqb_pool *pool, struct mqb_loader *loader, int batch, int num_batches,
                          const struct mqb_progress_sink *progress, struct mqb_error *error);
+
+/* ---- reestimate.c ---- */
+
+/* Replaces the running statistics of every batch norm by their means over full batches of training images, points as they stand.
+ * seen: batches used; 0 if the graph keeps no statistics (folding 0 and 1 left none to move). */
+mqb_status mqb_reestimate(struct mqb_graph *graph, const struct mqb_compute *compute, struct mqb_pool *pool, struct mqb_loader *loader,
+                          int batch, int num_batches, int *seen, const struct mqb_progress_sink *progress, struct mqb_error *error);
 
 /* ---- optimizer.c ---- */
 

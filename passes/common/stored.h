@@ -5,7 +5,7 @@
 #ifndef PASSES_STORED_H
 #define PASSES_STORED_H
 
-#include "common/placement.h"
+#include "placement.h"
 
 static inline int stores_tensor(const struct placement *p, mqb_node_id node)
 {

@@ -67,6 +67,7 @@ static void test_job_any_threads_same_bits(void **state)
         OK(mqb_job_run(&config, &result, &err));
         assert_int_equal(result->training.steps, 6);
         assert_true(result->deployable);
+        assert_true(result->has_fold && result->fold_difference < 1e-5);
         checkpoint_hash(out, hex);
         if (i == 0) {
             memcpy(first, hex, sizeof first);
@@ -218,6 +219,7 @@ static void test_job_blown_up_training_says_so_and_keeps_what_it_has(void **stat
     assert_true(result->has_fp32 && result->has_calibrated && !result->has_integer);
     assert_true(result->training.diverged);
     assert_true(result->training.diverged_why[0] != '\0');
+    assert_non_null(strstr(result->training.diverged_where, "carries no signal"));
     assert_string_equal(result->ended, err.text);
     mqb_result_destroy(result);
 }
