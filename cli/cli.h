@@ -15,6 +15,7 @@ struct cli_command {
 extern const struct cli_command cli_commands[]; /* ends with a NULL name; the first is the main job */
 
 int cmd_run(int argc, char **argv);
+int cmd_compare(int argc, char **argv);
 int cmd_train(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_model(int argc, char **argv);

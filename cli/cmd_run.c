@@ -1,5 +1,6 @@
 /* cmd_run.c - the main job. */
 #include "args.h"
+#include "job_words.h"
 #include "output.h"
 #include "progress.h"
 #include "report/artefacts.h"
@@ -129,39 +130,19 @@ int cmd_run(int argc, char **argv)
 {
     struct run_words words = {.bits = {8, 8}, .job = {.io_bits = 8, .seed = 1000}};
     struct mqb_job_config *job = &words.job;
-    const struct cli_flag flags[] = {
+    struct cli_flag flags[MAX_JOB_FLAGS] = {
         {"backend", "NAME", CLI_TEXT, &job->backend, 0, 0, BACKEND_HELP, NULL},
         {"algo", "NAME", CLI_TEXT, &job->algo, 0, 0, "quantization algorithm (mqbench list algorithms)", NULL},
         {"weight-algo", "NAME", CLI_TEXT, &job->weight_algo, 0, 0, "another one for weights", NULL},
         {"act-algo", "NAME", CLI_TEXT, &job->act_algo, 0, 0, "another one for activations", NULL},
-        {"model", "FILE.onnx", CLI_TEXT, &job->model, 0, 0, "pretrained FP32 network (default: a ResNet-20 for synth)", NULL},
-        {"dataset", "KIND[:PATH]", CLI_TEXT, &job->dataset, 0, 0,
-         "images: cifar10, idx, images, synth (default: synth;\nmqbench list datasets)", NULL},
-        {"normalize", "WORD", CLI_TEXT, &job->normalize, 0, 0,
-         "imagenet, tf, unit, raw or mean:R,G,B/std:R,G,B\n(default: what the model says, else imagenet)", NULL},
         {"bits", "W[/A]", CLI_BITS, words.bits, 2, 8, "bits of weights and activations, 2 to 8 (default: 8/8)", NULL},
-        {"io-bits", "N", CLI_INT, &job->io_bits, 2, 8, "bits of the first and the last layer (default: 8)", NULL},
-        {"bn-fold", "N", CLI_INT, &job->bn_fold, -1, 4, "batch norm folding in training, -1 to 4 (default: the backend's)",
-         &job->bn_fold_given},
-        {"epochs", "N", CLI_RECIPE, &words.sets, 0, 0, "passes over the training images; 0 calibrates only", NULL},
-        {"lr", "X", CLI_RECIPE, &words.sets, 0, 0, "peak learning rate", NULL},
-        {"batch", "N", CLI_RECIPE, &words.sets, 0, 0, "images a training step", NULL},
-        {"recipe", "FILE.ini", CLI_TEXT, &job->recipe, 0, 0, "recipe of the training (mqbench help recipe)", NULL},
-        {"set", "KEY=VALUE", CLI_SET, &words.sets, 0, 0,
-         "recipe.KEY, ALGORITHM.KEY or BACKEND.KEY; may be repeated\n(mqbench list --options)", NULL},
         {"seed", "N", CLI_SEED, &job->seed, 0, INT64_MAX, "of everything random (default: 1000)", NULL},
-        {"threads", "N", CLI_INT, &job->threads, 0, 1024, "0: one a processor (default); the result does not depend on it", NULL},
-        {"compute", "NAME", CLI_TEXT, &job->compute, 0, 0, "provider of convolutions (default: the best one here)", NULL},
-        {"manifest", "FILE.ini", CLI_TEXT, &job->manifest, 0, 0, "a further manifest of components", NULL},
-        {"train-limit", "N", CLI_SIZE, &job->train_limit, 0, INT64_MAX, "at most so many training images (0: all)", NULL},
-        {"test-limit", "N", CLI_SIZE, &job->test_limit, 0, INT64_MAX, "at most so many test images (0: all)", NULL},
         {"json", "FILE", CLI_TEXT, &words.json, 0, 0, "write the result record; - is standard output", NULL},
         {"out", "DIR", CLI_TEXT, &job->out, 0, 0, "keep the quantized network, its parameters and the checkpoint", NULL},
-        {"force", NULL, CLI_SWITCH, &job->force, 0, 0,
-         "run an algorithm that this hardware cannot: fake quantization alone", NULL},
         {"resume", NULL, CLI_SWITCH, &job->resume, 0, 0, "go on from the checkpoint in the folder of --out", NULL},
         {NULL, NULL, CLI_SWITCH, NULL, 0, 0, NULL, NULL},
     };
+    job_words_add(flags, job, &words.sets);
     const struct cli_syntax syntax = {
         .usage = "mqbench [run] --backend NAME --algo NAME [flags]",
         .about = "Quantizes a pretrained network under the rules of a hardware library, calibrates and trains it, runs it in that\n"

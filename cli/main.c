@@ -6,6 +6,7 @@
 
 const struct cli_command cli_commands[] = {
     {"run", "quantize a network, run it in integers, compare (the main job; the word may be left out)", cmd_run},
+    {"compare", "the main job over many backends, algorithms and widths, as one table", cmd_compare},
     {"train", "train a network in FP32 and write it as ONNX", cmd_train},
     {"eval", "accuracy of an ONNX network on a data set", cmd_eval},
     {"model", "write an untrained network as ONNX", cmd_model},

@@ -236,7 +236,7 @@ static const struct mqb_option_spec percentile_options[] = {
 #define PTQ_QUANTIZER(text, specs, count, maker)                                                                               \
     {                                                                                                                          \
         .struct_size = sizeof(struct mqb_quantizer),                                                                           \
-        .flags = MQB_QUANTIZER_WEIGHTS | MQB_QUANTIZER_ACTIVATIONS | MQB_QUANTIZER_AFFINE, .description = text,                \
+        .flags = MQB_QUANTIZER_WEIGHTS | MQB_QUANTIZER_ACTIVATIONS | MQB_QUANTIZER_AFFINE | MQB_QUANTIZER_POST_TRAINING, .description = text,                \
         .options = specs, .num_options = count, .create = maker, .destroy = ptq_destroy, .observe = ptq_observe,               \
         .init = ptq_init, .forward = ptq_forward, .backward = ptq_backward, .qparams = ptq_qparams, .freeze = ptq_freeze,      \
         .save = ptq_save, .load = ptq_load,                                                                                    \

@@ -206,6 +206,17 @@ static mqb_status open_components(struct job *job, struct mqb_error *error)
 
 /* ---- model and data ---- */
 
+/* Where both algorithms end with calibration there is nothing to train, unless epochs are asked for by name. */
+static void drop_training(struct job *job)
+{
+    if (!(job->weight.vtable->flags & job->activation.vtable->flags & MQB_QUANTIZER_POST_TRAINING))
+        return;
+    for (size_t i = 0; i < job->config->num_set; i++)
+        if (strcmp(job->config->set_keys[i], "recipe.epochs") == 0)
+            return;
+    job->result->recipe.epochs = 0;
+}
+
 static mqb_status open_inputs(struct job *job, struct mqb_error *error)
 {
     const struct mqb_job_config *config = job->config;
@@ -227,6 +238,7 @@ static mqb_status open_inputs(struct job *job, struct mqb_error *error)
         (status = mqb_dataset_open(word, config->train_limit, config->test_limit, 0, &job->dataset, error)) != MQB_OK ||
         (status = mqb_session_normalize(config->normalize, job->fp32, &job->normalize, &result->normalize_assumed, error)) != MQB_OK)
         return status;
+    drop_training(job);
     result->n_train = job->dataset->num[MQB_SPLIT_TRAIN];
     result->n_test = job->dataset->num[MQB_SPLIT_TEST];
     if ((status = copy_text(&result->dataset_name, job->dataset->name, error)) != MQB_OK ||

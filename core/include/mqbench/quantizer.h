@@ -24,10 +24,11 @@ enum mqb_quantizer_flags {
     MQB_QUANTIZER_WEIGHTS = 1u << 0,      /* can serve weights */
     MQB_QUANTIZER_ACTIVATIONS = 1u << 1,  /* can serve activations */
     MQB_QUANTIZER_AFFINE = 1u << 2,       /* forward always equals scale * (q - zero_point) of qparams() */
-    MQB_QUANTIZER_WHOLE_INPUT = 1u << 3   /* prepare() needs the whole activation tensor, not its shape alone: costs a barrier */
+    MQB_QUANTIZER_WHOLE_INPUT = 1u << 3,  /* prepare() needs the whole activation tensor, not its shape alone: costs a barrier */
+    MQB_QUANTIZER_POST_TRAINING = 1u << 4 /* calibration is all there is to it: no training unless epochs are asked for */
 };
 
-#define MQB_QUANTIZER_MAX_SUMS 8
+#define MQB_QUANTIZER_MAX_SUMS 32
 
 struct mqb_quantizer {
     uint32_t struct_size;
