@@ -26,6 +26,8 @@ void job_words_add(struct cli_flag *flags, struct mqb_job_config *job, struct cl
         {"manifest", "FILE.ini", CLI_TEXT, &job->manifest, 0, 0, "a further manifest of components", NULL},
         {"train-limit", "N", CLI_SIZE, &job->train_limit, 0, INT64_MAX, "at most so many training images (0: all)", NULL},
         {"test-limit", "N", CLI_SIZE, &job->test_limit, 0, INT64_MAX, "at most so many test images (0: all)", NULL},
+        {"bracket", NULL, CLI_SWITCH, &job->bracket, 0, 0,
+         "integers under every model of a closed library: an interval", NULL},
         {"force", NULL, CLI_SWITCH, &job->force, 0, 0, "run an algorithm that this hardware cannot: fake quantization alone",
          NULL},
         {NULL, NULL, CLI_SWITCH, NULL, 0, 0, NULL, NULL},

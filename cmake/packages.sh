@@ -28,6 +28,17 @@ install_packages() {
     fi
 }
 
+# install_onnxruntime FOLDER: the npm package into FOLDER/node_modules. Its own install script fetches what is not needed, so it
+# does not run. Without it the tests that need it say so and skip.
+install_onnxruntime() {
+    local folder=$1
+    [ ! -e "$folder/node_modules/onnxruntime-node" ] || return 0
+    command -v npm >/dev/null 2>&1 || (install_packages nodejs npm) || true
+    mkdir -p "$folder"
+    npm install --prefix "$folder" --ignore-scripts --no-save --no-audit --no-fund onnxruntime-node@1.30.0 >/dev/null 2>&1 ||
+        echo "ONNX Runtime could not be installed from npm: tests that need it are skipped" >&2
+}
+
 # build_preset ROOT PRESET: configures and builds; quiet unless it fails.
 build_preset() {
     local root=$1 preset=$2 log code=0

@@ -45,8 +45,9 @@ static inline mqb_status dorefa_weight_remember_largest(struct grid_point *point
     return MQB_OK;
 }
 
-/* m and the grid of the weights as they stand. tanh grows with w, so the range of v follows from that of w. */
-static inline mqb_status dorefa_weight_measure(struct grid_point *point, const struct mqb_tensor_view *x,
+/* m of the weights as they stand, and unless it is kept their grid. tanh grows with w, so the range of v follows from that of
+ * w. */
+static inline mqb_status dorefa_weight_measure(struct grid_point *point, const struct mqb_tensor_view *x, int keep_grid,
                                                struct mqb_error *error)
 {
     int32_t channels = point->scheme.num_channels;
@@ -63,7 +64,7 @@ static inline mqb_status dorefa_weight_measure(struct grid_point *point, const s
     point->factor = !point->rescale || largest == 0.0f ? 1.0f : largest < FLT_EPSILON ? FLT_EPSILON : largest;
     point->divisor = ((float)series_tanh((double)largest) + 1e-5f) / point->factor;
     int64_t size = x->num_elements / channels;
-    for (int32_t c = 0; c < channels; c++) {
+    for (int32_t c = 0; c < channels && !keep_grid; c++) {
         const float *w = x->data + c * size;
         float low = w[0], high = w[0];
         for (int64_t i = 1; i < size; i++) {

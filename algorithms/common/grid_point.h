@@ -33,8 +33,10 @@ struct grid_point {
     const char *algorithm;    /* for messages; a literal */
     uint32_t magic;           /* of the saved state */
     struct mqb_scheme scheme; /* qmin and qmax as they stand: adaptive sign may have moved them */
-    int paper;
-    float *scale; /* num_channels each */
+    int paper;                /* compat = paper */
+    int toolkit;              /* compat = toolkit */
+    int each_batch;           /* the range of an activation is that of the batch at hand */
+    float *scale;             /* num_channels each */
     int32_t *zero_point;
     float learned[GRID_MAX_LEARNED], learned_grad[GRID_MAX_LEARNED];
 
@@ -42,6 +44,7 @@ struct grid_point {
     struct mqb_observer *observer;
     float min, max;
     int missing_batch_reported;
+    int freeze; /* learned bounds are calibration's for good */
 
     /* Weights: see dorefa_weight.h. */
     int rescale;
@@ -93,8 +96,8 @@ static inline void grid_set_range(struct grid_point *point, int32_t channel, flo
         s = high - low > FLT_MAX ? high / levels - low / levels : (high - low) / levels;
     s = s < FLT_EPSILON ? FLT_EPSILON : s;
     float rounded = scheme->pot_scale ? mqb_pot_round(s) : s;
-    /* The published code takes the zero point of the scale before it is rounded. */
-    float v = low / (point->paper ? s : rounded);
+    /* The published programs take the zero point of the scale before it is rounded. */
+    float v = low / (point->paper || point->toolkit ? s : rounded);
     v = n - mqb_rne_small(v < -65536.0f ? -65536.0f : v);
     v = v < n ? n : v > p ? p : v;
     point->scale[channel] = rounded;
@@ -141,6 +144,8 @@ static inline mqb_status grid_point_create(const struct mqb_host *host, const ch
     point->scheme = *scheme;
     point->scheme.struct_size = sizeof(point->scheme);
     point->paper = strcmp(host->option_text(options, "compat"), "paper") == 0;
+    point->each_batch = point->paper;
+    point->toolkit = strcmp(host->option_text(options, "compat"), "toolkit") == 0;
     point->scale = host->allocate(n * sizeof(float));
     point->zero_point = host->allocate(n * sizeof(int32_t));
     mqb_status status = MQB_OK;
@@ -155,7 +160,7 @@ static inline mqb_status grid_point_create(const struct mqb_host *host, const ch
     for (size_t c = 0; c < n; c++)
         point->scale[c] = 1.0f;
     point->divisor = point->factor = 1.0f;
-    point->rescale = !point->paper && host->option_int(options, "rescale") != 0;
+    point->rescale = !point->paper && !point->toolkit && host->option_int(options, "rescale") != 0;
     *result = point;
     return MQB_OK;
 }
@@ -178,11 +183,11 @@ static inline void grid_point_init_range(struct grid_point *point)
     grid_point_adapt_sign(point);
 }
 
-/* compat = paper: the range is that of each batch, in evaluation too, where the host shows it. */
+/* Under compat the range is that of each batch, in evaluation too, where the host shows it. */
 static inline mqb_status grid_point_batch_range(struct grid_point *point, const struct mqb_tensor_view *x,
                                                 struct mqb_error *error)
 {
-    if (!point->paper)
+    if (!point->each_batch)
         return MQB_OK;
     if (!x->data) {
         if (!point->missing_batch_reported)

@@ -10,6 +10,7 @@
  *
  * `compat = paper`: the sign and the 8-bit range of an activation are those of each batch, in evaluation too, where the host
  * shows it; an affine zero point goes with the power-of-two scale as it was before rounding; weights are not rescaled.
+ * `compat = toolkit`: the zero point and the weights likewise; the grid of weights is that of calibration.
  */
 #include "../common/dorefa_weight.h"
 
@@ -36,7 +37,7 @@ static mqb_status dorefa_observe(void *self, const struct mqb_tensor_view *x, st
 {
     struct grid_point *point = self;
     if (point->scheme.role == MQB_ROLE_WEIGHT)
-        return dorefa_weight_measure(point, x, error);
+        return dorefa_weight_measure(point, x, 0, error);
     return point->host->observer_observe(point->observer, x, error);
 }
 
@@ -56,7 +57,7 @@ static mqb_status dorefa_prepare(void *self, const struct mqb_tensor_view *x, in
     struct grid_point *point = self;
     (void)training;
     if (point->scheme.role == MQB_ROLE_WEIGHT)
-        return dorefa_weight_measure(point, x, error);
+        return dorefa_weight_measure(point, x, point->toolkit, error);
     mqb_status status = grid_point_batch_range(point, x, error);
     if (status == MQB_OK)
         dorefa_set_activation_grid(point);
@@ -108,7 +109,8 @@ static void dorefa_complete(const void *self, const double *sums, float *dx)
 
 static const struct mqb_option_spec dorefa_options[] = {
     {"rescale", MQB_OPTION_BOOL, 0, "on", 0, 0, NULL, "weights keep their magnitude; off (and compat = paper): in [-1, 1]"},
-    {"compat", MQB_OPTION_CHOICE, 0, "off", 0, 0, "off|paper", "paper: the published code's ranges and zero points"},
+    {"compat", MQB_OPTION_CHOICE, 0, "off", 0, 0, "off|paper|toolkit",
+     "the published code's, or the toolkit's, ranges and zero points"},
 };
 
 static const struct mqb_quantizer dorefa_quantizer = {

@@ -12,6 +12,10 @@
  *
  * Ranges: a weight's is mean +- 2.6 standard deviations, taken anew in every training step; an activation's is the mean of its
  * images' minima and maxima, in a moving average (0.9 old, 0.1 new) over the calibration batches, and stays.
+ *
+ * `compat = paper`: an affine zero point goes with the power-of-two scale as it was before rounding, and codes turn unsigned
+ * for good at the first batch that is never negative. `compat = toolkit`: the zero point likewise; weights and activations have
+ * the toolkit's range, mean +- 2.6 standard deviations or all of it, whichever is wider.
  */
 #include "../common/range_state.h"
 
@@ -25,17 +29,22 @@
 
 #define DSQ_STATE_MAGIC 0x31515344u /* "DSQ1" */
 
+enum dsq_compat { DSQ_COMPAT_OFF, DSQ_COMPAT_PAPER, DSQ_COMPAT_TOOLKIT };
+
 struct dsq {
     const struct mqb_host *host;
     struct mqb_scheme scheme; /* qmin and qmax as they stand: adaptive sign may have moved them */
     int soft, may_switch;     /* may_switch: the scheme allows unsigned codes for a tensor that is never negative */
-    float half_sk, k;         /* S k / 2 and k */
-    float *scale;             /* num_channels each */
+    enum dsq_compat compat;
+    const char *spread; /* the observer of ranges that come from mean and deviation */
+    float half_sk, k;   /* S k / 2 and k */
+    float *scale;       /* num_channels each */
     int32_t *zero_point;
-    /* Calibration. Weights: one observer with the scheme's codes, one with those after a switch of sign or NULL. */
-    struct mqb_observer *weight_range[2];
-    /* Activations: is there a batch yet, the smallest value so far, the moving average. */
-    int seen;
+    /* Calibration. By mean and deviation: one observer with the scheme's codes, one with those after a switch of sign or NULL.
+     */
+    struct mqb_observer *spread_range[2];
+    /* By moving average: is there a batch yet, was one never negative, the smallest value so far, the average. */
+    int seen, seen_nonnegative;
     float least, min, max;
 };
 
@@ -82,8 +91,8 @@ static void dsq_destroy(void *self)
     struct dsq *q = self;
     if (!q)
         return;
-    q->host->observer_destroy(q->weight_range[0]);
-    q->host->observer_destroy(q->weight_range[1]);
+    q->host->observer_destroy(q->spread_range[0]);
+    q->host->observer_destroy(q->spread_range[1]);
     q->host->deallocate(q->scale);
     q->host->deallocate(q->zero_point);
     q->host->deallocate(q);
@@ -95,6 +104,29 @@ static struct mqb_scheme dsq_switched(const struct mqb_scheme *scheme)
     positive.qmin = 0;
     positive.qmax = (1 << scheme->bits) - 1;
     return positive;
+}
+
+/* Does the range come from mean and deviation? */
+static int dsq_by_spread(const struct dsq *q)
+{
+    return q->scheme.role == MQB_ROLE_WEIGHT || q->compat == DSQ_COMPAT_TOOLKIT;
+}
+
+/* The scheme that observers are given: the published programs round the scale after the zero point is made. */
+static struct mqb_scheme dsq_observed(const struct dsq *q)
+{
+    struct mqb_scheme scheme = q->scheme;
+    if (q->compat != DSQ_COMPAT_OFF)
+        scheme.pot_scale = 0;
+    return scheme;
+}
+
+static mqb_status dsq_qparams_of(struct dsq *q, const struct mqb_observer *observer, struct mqb_error *error)
+{
+    mqb_status status = q->host->observer_qparams(observer, q->scale, q->zero_point, error);
+    for (int32_t c = 0; c < q->scheme.num_channels && status == MQB_OK && q->scheme.pot_scale; c++)
+        q->scale[c] = mqb_pot_round(q->scale[c]);
+    return status;
 }
 
 static mqb_status dsq_create(const struct mqb_host *host, const struct mqb_scheme *scheme, const struct mqb_options *options,
@@ -122,6 +154,11 @@ static mqb_status dsq_create(const struct mqb_host *host, const struct mqb_schem
     q->scheme.struct_size = sizeof(q->scheme);
     q->may_switch = scheme->adaptive_sign && scheme->symmetric && scheme->qmin < 0;
     q->soft = host->option_int(options, "soft") != 0;
+    const char *compat = host->option_text(options, "compat");
+    q->compat = strcmp(compat, "paper") == 0     ? DSQ_COMPAT_PAPER
+                : strcmp(compat, "toolkit") == 0 ? DSQ_COMPAT_TOOLKIT
+                                                 : DSQ_COMPAT_OFF;
+    q->spread = q->compat == DSQ_COMPAT_TOOLKIT ? "toolkit_clip_std" : "clip_std";
     double alpha = host->option_real(options, "alpha"), k = dsq_ln((2.0 - alpha) / alpha);
     q->k = (float)k;
     q->half_sk = (float)(0.5 * k / (1.0 - alpha));
@@ -133,11 +170,11 @@ static mqb_status dsq_create(const struct mqb_host *host, const struct mqb_schem
     }
     for (size_t c = 0; c < n; c++)
         q->scale[c] = 1.0f;
-    if (scheme->role == MQB_ROLE_WEIGHT) {
-        status = host->observer_create("clip_std", &q->scheme, &q->weight_range[0], error);
-        struct mqb_scheme positive = dsq_switched(&q->scheme);
+    if (dsq_by_spread(q)) {
+        struct mqb_scheme plain = dsq_observed(q), positive = dsq_switched(&plain);
+        status = host->observer_create(q->spread, &plain, &q->spread_range[0], error);
         if (status == MQB_OK && q->may_switch)
-            status = host->observer_create("clip_std", &positive, &q->weight_range[1], error);
+            status = host->observer_create(q->spread, &positive, &q->spread_range[1], error);
     }
 out:
     if (status != MQB_OK) {
@@ -176,17 +213,18 @@ static mqb_status dsq_observe(void *self, const struct mqb_tensor_view *x, struc
     struct dsq *q = self;
     if (x->num_elements < 1 || !x->data)
         return q->host->fail(error, MQB_ERR_ARGUMENT, "dsq was given an empty tensor to observe");
-    if (q->scheme.role == MQB_ROLE_WEIGHT) {
-        mqb_status status = q->host->observer_observe(q->weight_range[0], x, error);
-        if (status == MQB_OK && q->weight_range[1])
-            status = q->host->observer_observe(q->weight_range[1], x, error);
+    if (dsq_by_spread(q)) {
+        mqb_status status = q->host->observer_observe(q->spread_range[0], x, error);
+        if (status == MQB_OK && q->spread_range[1])
+            status = q->host->observer_observe(q->spread_range[1], x, error);
         return status;
     }
-    float least = q->seen ? q->least : FLT_MAX, min, max;
+    float least = FLT_MAX, min, max;
     if (!mean_range(x, &least, &min, &max))
         return q->host->fail(error, MQB_ERR_NUMERIC, "dsq: a value of \"%s\" is not finite",
                              q->scheme.tensor ? q->scheme.tensor : "?");
-    q->least = least;
+    q->seen_nonnegative |= least >= 0.0f;
+    q->least = q->seen && q->least < least ? q->least : least;
     q->min = q->seen ? q->min * 0.9f + min * 0.1f : min;
     q->max = q->seen ? q->max * 0.9f + max * 0.1f : max;
     q->seen = 1;
@@ -197,11 +235,12 @@ static mqb_status dsq_observe(void *self, const struct mqb_tensor_view *x, struc
 static mqb_status qparams_from(struct dsq *q, const char *name, const struct mqb_tensor_view *x, struct mqb_error *error)
 {
     struct mqb_observer *observer = NULL;
-    mqb_status status = q->host->observer_create(name, &q->scheme, &observer, error);
+    struct mqb_scheme scheme = dsq_observed(q);
+    mqb_status status = q->host->observer_create(name, &scheme, &observer, error);
     if (status == MQB_OK)
         status = q->host->observer_observe(observer, x, error);
     if (status == MQB_OK)
-        status = q->host->observer_qparams(observer, q->scale, q->zero_point, error);
+        status = dsq_qparams_of(q, observer, error);
     q->host->observer_destroy(observer);
     return status;
 }
@@ -209,18 +248,18 @@ static mqb_status qparams_from(struct dsq *q, const char *name, const struct mqb
 static mqb_status dsq_init(void *self, struct mqb_error *error)
 {
     struct dsq *q = self;
-    int weight = q->scheme.role == MQB_ROLE_WEIGHT;
+    int spread = dsq_by_spread(q);
     float least = q->least, max;
-    if (weight)
-        q->host->observer_range(q->weight_range[0], &least, &max);
+    if (spread)
+        q->host->observer_range(q->spread_range[0], &least, &max);
     else if (!q->seen)
         return q->host->fail(error, MQB_ERR_ARGUMENT, "dsq has seen no batch of \"%s\" to take its range from",
                              q->scheme.tensor ? q->scheme.tensor : "?");
-    int switches = q->may_switch && least >= 0.0f;
+    int switches = q->may_switch && (least >= 0.0f || (q->compat == DSQ_COMPAT_PAPER && q->seen_nonnegative));
     if (switches)
         q->scheme = dsq_switched(&q->scheme);
-    if (weight)
-        return q->host->observer_qparams(q->weight_range[switches], q->scale, q->zero_point, error);
+    if (spread)
+        return dsq_qparams_of(q, q->spread_range[switches], error);
     /* A tensor of these two numbers has this range: the engine's own rule makes scale and zero point of it. */
     float ends[2] = {q->min, q->max};
     struct mqb_tensor_view view = {.struct_size = sizeof(view), .rank = 1, .dims = {2}, .num_elements = 2, .data = ends};
@@ -232,7 +271,7 @@ static mqb_status dsq_prepare(void *self, const struct mqb_tensor_view *x, int t
     struct dsq *q = self;
     if (!training || q->scheme.role != MQB_ROLE_WEIGHT)
         return MQB_OK;
-    return qparams_from(q, "clip_std", x, error);
+    return qparams_from(q, q->spread, x, error);
 }
 
 static struct dsq_range dsq_range_at(const struct dsq *q, int32_t channel)
@@ -370,6 +409,8 @@ static const struct mqb_option_spec dsq_options[] = {
     {"soft", MQB_OPTION_BOOL, 0, "yes", 0, 0, NULL, "no: the rounding passed straight through, as the published code does"},
     {"alpha", MQB_OPTION_REAL, 0, "0.4", 0.001, 0.999, NULL,
      "how far the soft steps are from rounding: towards 0 they are stairs"},
+    {"compat", MQB_OPTION_CHOICE, 0, "off", 0, 0, "off|paper|toolkit",
+     "the published code's, or the toolkit's, ranges and zero points"},
 };
 
 static const struct mqb_quantizer dsq_quantizer = {

@@ -14,7 +14,8 @@
  * `compat = paper`: a clipped element adds to dalpha only if its code is in range, which in symmetric schemes is luck, because
  * alpha lies half a step above the highest level; sign and 8-bit range are those of each batch, in evaluation too, where the
  * host shows it; an affine zero point goes with the power-of-two scale as it was before rounding; the bounds decay with the
- * weights, which are not rescaled.
+ * weights, which are not rescaled. `compat = toolkit`: the same, and bounds at 8 bits too; the grid of weights is that of
+ * calibration. `freeze = on`: after calibration the bounds neither clip nor learn, and the grid stays.
  */
 #include "../common/dorefa_weight.h"
 
@@ -36,6 +37,8 @@ static mqb_status pact_create(const struct mqb_host *host, const struct mqb_sche
     if (status == MQB_OK) {
         point->learned[ALPHA] = (float)host->option_real(options, "alpha");
         point->learned[N_ALPHA] = -point->learned[ALPHA];
+        point->freeze = host->option_int(options, "freeze") != 0;
+        point->each_batch = (point->paper || point->toolkit) && !point->freeze;
     }
     *self = point;
     return status;
@@ -43,10 +46,10 @@ static mqb_status pact_create(const struct mqb_host *host, const struct mqb_sche
 
 static int pact_learns(const struct grid_point *point)
 {
-    return point->scheme.role == MQB_ROLE_ACTIVATION && point->scheme.bits != 8;
+    return point->scheme.role == MQB_ROLE_ACTIVATION && (point->scheme.bits != 8 || point->toolkit);
 }
 
-static struct pact_clip pact_clip_of(const struct grid_point *point)
+static struct pact_clip pact_bounds_of(const struct grid_point *point)
 {
     struct pact_clip clip = {-FLT_MAX, FLT_MAX};
     if (pact_learns(point)) {
@@ -57,9 +60,15 @@ static struct pact_clip pact_clip_of(const struct grid_point *point)
     return clip;
 }
 
+/* What a step clips at. */
+static struct pact_clip pact_clip_of(const struct grid_point *point)
+{
+    return point->freeze ? (struct pact_clip){-FLT_MAX, FLT_MAX} : pact_bounds_of(point);
+}
+
 static void pact_set_activation_grid(struct grid_point *point)
 {
-    struct pact_clip clip = pact_clip_of(point);
+    struct pact_clip clip = pact_bounds_of(point);
     if (!pact_learns(point))
         grid_set_range(point, 0, point->min, point->max);
     else
@@ -70,7 +79,7 @@ static mqb_status pact_observe(void *self, const struct mqb_tensor_view *x, stru
 {
     struct grid_point *point = self;
     if (point->scheme.role == MQB_ROLE_WEIGHT)
-        return dorefa_weight_measure(point, x, error);
+        return dorefa_weight_measure(point, x, 0, error);
     return point->host->observer_observe(point->observer, x, error);
 }
 
@@ -90,7 +99,7 @@ static mqb_status pact_prepare(void *self, const struct mqb_tensor_view *x, int 
     struct grid_point *point = self;
     (void)training;
     if (point->scheme.role == MQB_ROLE_WEIGHT)
-        return dorefa_weight_measure(point, x, error);
+        return dorefa_weight_measure(point, x, point->toolkit, error);
     float alpha = fabsf(point->learned[ALPHA]), n_alpha = fabsf(point->learned[N_ALPHA]);
     if (!grid_finite(alpha) || !grid_finite(n_alpha))
         return point->host->fail(error, MQB_ERR_NUMERIC,
@@ -99,7 +108,7 @@ static mqb_status pact_prepare(void *self, const struct mqb_tensor_view *x, int 
     point->learned[ALPHA] = alpha < FLT_EPSILON ? FLT_EPSILON : alpha;
     point->learned[N_ALPHA] = n_alpha < FLT_EPSILON ? -FLT_EPSILON : -n_alpha;
     mqb_status status = grid_point_batch_range(point, x, error);
-    if (status == MQB_OK)
+    if (status == MQB_OK && !point->freeze)
         pact_set_activation_grid(point);
     return status;
 }
@@ -174,8 +183,8 @@ static void pact_backward(const void *self, const struct mqb_slice *slice)
     if (point->scheme.role == MQB_ROLE_WEIGHT)
         dorefa_weight_backward(point, slice);
     else
-        activation_backward(grid_at(point, slice->channel), pact_clip_of(point), point->paper, slice->size, slice->x, slice->dy,
-                            slice->dx, slice->sums);
+        activation_backward(grid_at(point, slice->channel), pact_clip_of(point), point->paper || point->toolkit, slice->size,
+                            slice->x, slice->dy, slice->dx, slice->sums);
 }
 
 static void pact_reduce(void *self, const double *sums)
@@ -199,7 +208,7 @@ static mqb_status pact_param(void *self, uint32_t index, struct mqb_param *param
     param->value = &point->learned[index];
     param->grad = &point->learned_grad[index];
     param->lr_multiplier = 1.0f;
-    param->weight_decay_multiplier = point->paper ? 1.0f : 0.0f;
+    param->weight_decay_multiplier = point->paper || point->toolkit ? 1.0f : 0.0f;
     return MQB_OK;
 }
 
@@ -211,7 +220,10 @@ static void pact_complete(const void *self, const double *sums, float *dx)
 static const struct mqb_option_spec pact_options[] = {
     {"alpha", MQB_OPTION_REAL, 0, "6", 1e-6, 1e6, NULL, "first clipping bound of activations; n_alpha starts at -alpha"},
     {"rescale", MQB_OPTION_BOOL, 0, "on", 0, 0, NULL, "weights keep their magnitude; off (and compat = paper): in [-1, 1]"},
-    {"compat", MQB_OPTION_CHOICE, 0, "off", 0, 0, "off|paper", "paper: the published code's gradients, ranges and decay"},
+    {"compat", MQB_OPTION_CHOICE, 0, "off", 0, 0, "off|paper|toolkit",
+     "the published code's, or the toolkit's, gradients and ranges"},
+    {"freeze", MQB_OPTION_BOOL, 0, "off", 0, 0, NULL,
+     "the bounds are calibration's for good: they neither clip nor learn after it"},
 };
 
 static const struct mqb_quantizer pact_quantizer = {

@@ -1,13 +1,18 @@
 /*
  * ptq.c - post-training quantization: scale and zero point come from calibration and stay as they are. One component for each
  * way to choose the range: ptq_minmax all of it, ptq_percentile without its outermost values, ptq_mse the one with the least
- * squared error. Nothing is learned; the network's weights still can be, the rounding passed straight through.
+ * squared error, ptq_kl the one that loses the least information. Nothing is learned; the network's weights still can be, the
+ * rounding passed straight through.
  *
  * Letters: s scale, z zero point, n = qmin, p = qmax, x input, dy gradient at y.
  *
  *   q  = rne(x * (1/s)) + z           per tensor and per channel alike: the order of torch.fake_quantize
  *   y  = (clip(q, n, p) - z) * s
  *   dx = dy where n <= q <= p, else 0
+ *
+ * `range = ema`: the range of a batch moves a tenth of the way, instead of covering all batches.
+ * `compat = toolkit`: as in the published toolkit, an affine zero point goes with the power-of-two scale as it was before
+ * rounding, and ptq_mse searches every batch of activations by itself.
  */
 #include "../common/range_state.h"
 
@@ -26,6 +31,7 @@ struct ptq {
     struct mqb_scheme scheme;         /* qmin and qmax as they stand: adaptive sign may have moved them */
     struct mqb_observer *observer;    /* with the scheme's codes */
     struct mqb_observer *nonnegative; /* with the codes after a switch of sign, or NULL */
+    int round_last;                   /* the observers do not know that the scale is a power of two */
     float *scale;                     /* num_channels each */
     int32_t *zero_point;
 };
@@ -47,9 +53,10 @@ static void ptq_destroy(void *self)
     q->host->deallocate(q);
 }
 
-static mqb_status ptq_create(const struct mqb_host *host, const struct mqb_scheme *scheme, const char *observer, void **self,
-                             struct mqb_error *error)
+static mqb_status ptq_create(const struct mqb_host *host, const struct mqb_scheme *scheme, const struct mqb_options *options,
+                             const char *observer, void **self, struct mqb_error *error)
 {
+    int toolkit = strcmp(host->option_text(options, "compat"), "toolkit") == 0;
     *self = NULL;
     if (scheme->role != MQB_ROLE_WEIGHT && scheme->role != MQB_ROLE_ACTIVATION)
         return host->fail(error, MQB_ERR_UNSUPPORTED, "ptq quantizes weights and activations, not role %d", (int)scheme->role);
@@ -76,9 +83,15 @@ static mqb_status ptq_create(const struct mqb_host *host, const struct mqb_schem
     }
     for (size_t c = 0; c < n; c++)
         q->scale[c] = 1.0f;
-    status = host->observer_create(observer, &q->scheme, &q->observer, error);
+    struct mqb_scheme seen = q->scheme;
+    q->round_last = toolkit && scheme->pot_scale;
+    if (toolkit) {
+        seen.pot_scale = 0;
+        seen.role = MQB_ROLE_WEIGHT; /* each batch whole, not a histogram of all */
+    }
+    status = host->observer_create(observer, &seen, &q->observer, error);
     if (status == MQB_OK && scheme->adaptive_sign && scheme->symmetric && scheme->qmin < 0) {
-        struct mqb_scheme positive = q->scheme;
+        struct mqb_scheme positive = seen;
         positive.qmin = 0;
         positive.qmax = (1 << scheme->bits) - 1;
         status = host->observer_create(observer, &positive, &q->nonnegative, error);
@@ -92,25 +105,35 @@ out:
     return MQB_OK;
 }
 
+static int moving(const struct mqb_host *host, const struct mqb_options *options)
+{
+    return strcmp(host->option_text(options, "range"), "ema") == 0;
+}
+
 static mqb_status minmax_create(const struct mqb_host *host, const struct mqb_scheme *scheme, const struct mqb_options *options,
                                 void **self, struct mqb_error *error)
 {
-    (void)options;
-    return ptq_create(host, scheme, "minmax", self, error);
+    return ptq_create(host, scheme, options, moving(host, options) ? "ema_minmax" : "minmax", self, error);
 }
 
 static mqb_status percentile_create(const struct mqb_host *host, const struct mqb_scheme *scheme,
                                     const struct mqb_options *options, void **self, struct mqb_error *error)
 {
     int wide = strcmp(host->option_text(options, "percentile"), "99.99") == 0;
-    return ptq_create(host, scheme, wide ? "percentile" : "percentile_999", self, error);
+    const char *observer = moving(host, options) ? "ema_quantile" : wide ? "percentile" : "percentile_999";
+    return ptq_create(host, scheme, options, observer, self, error);
 }
 
 static mqb_status mse_create(const struct mqb_host *host, const struct mqb_scheme *scheme, const struct mqb_options *options,
                              void **self, struct mqb_error *error)
 {
-    (void)options;
-    return ptq_create(host, scheme, "mse", self, error);
+    return ptq_create(host, scheme, options, moving(host, options) ? "ema_mse" : "mse", self, error);
+}
+
+static mqb_status kl_create(const struct mqb_host *host, const struct mqb_scheme *scheme, const struct mqb_options *options,
+                            void **self, struct mqb_error *error)
+{
+    return ptq_create(host, scheme, options, "kl", self, error);
 }
 
 static mqb_status ptq_observe(void *self, const struct mqb_tensor_view *x, struct mqb_error *error)
@@ -133,7 +156,10 @@ static mqb_status ptq_init(void *self, struct mqb_error *error)
         q->scheme.qmax = (1 << q->scheme.bits) - 1;
         observer = q->nonnegative;
     }
-    return q->host->observer_qparams(observer, q->scale, q->zero_point, error);
+    mqb_status status = q->host->observer_qparams(observer, q->scale, q->zero_point, error);
+    for (int32_t c = 0; c < q->scheme.num_channels && status == MQB_OK && q->round_last; c++)
+        q->scale[c] = mqb_pot_round(q->scale[c]);
+    return status;
 }
 
 static struct ptq_range ptq_range_at(const struct ptq *q, int32_t channel)
@@ -228,7 +254,18 @@ static mqb_status ptq_load(void *self, const void *buffer, size_t size, struct m
     return range_state_load(ptq_state(self), buffer, size, error);
 }
 
+#define PTQ_COMPAT                                                                                                             \
+    {"compat", MQB_OPTION_CHOICE, 0, "off", 0, 0, "off|toolkit", "toolkit: the published toolkit's zero points and searches"}
+#define PTQ_RANGE(text) {"range", MQB_OPTION_CHOICE, 0, "all", 0, 0, "all|ema", text}
+
+static const struct mqb_option_spec kl_options[] = {PTQ_COMPAT};
+static const struct mqb_option_spec range_options[] = {
+    PTQ_COMPAT,
+    PTQ_RANGE("of all calibration batches, or their moving average (0.9 old, 0.1 new)"),
+};
 static const struct mqb_option_spec percentile_options[] = {
+    PTQ_COMPAT,
+    PTQ_RANGE("of all calibration batches, or their moving average (0.9 old, 0.1 new), cut at 99.999 % of |x|"),
     {"percentile", MQB_OPTION_CHOICE, 0, "99.99", 0, 0, "99.9|99.99",
      "the range ends at this percentile, and begins at 100 minus it"},
 };
@@ -236,23 +273,27 @@ static const struct mqb_option_spec percentile_options[] = {
 #define PTQ_QUANTIZER(text, specs, count, maker)                                                                               \
     {                                                                                                                          \
         .struct_size = sizeof(struct mqb_quantizer),                                                                           \
-        .flags = MQB_QUANTIZER_WEIGHTS | MQB_QUANTIZER_ACTIVATIONS | MQB_QUANTIZER_AFFINE | MQB_QUANTIZER_POST_TRAINING, .description = text,                \
+        .flags = MQB_QUANTIZER_WEIGHTS | MQB_QUANTIZER_ACTIVATIONS | MQB_QUANTIZER_AFFINE | MQB_QUANTIZER_POST_TRAINING,       \
+        .description = text,                                                                                                   \
         .options = specs, .num_options = count, .create = maker, .destroy = ptq_destroy, .observe = ptq_observe,               \
         .init = ptq_init, .forward = ptq_forward, .backward = ptq_backward, .qparams = ptq_qparams, .freeze = ptq_freeze,      \
         .save = ptq_save, .load = ptq_load,                                                                                    \
     }
 
 static const struct mqb_quantizer minmax_quantizer =
-    PTQ_QUANTIZER("post-training: the whole range seen in calibration", NULL, 0, minmax_create);
+    PTQ_QUANTIZER("post-training: the whole range seen in calibration", range_options, 2, minmax_create);
 static const struct mqb_quantizer percentile_quantizer =
-    PTQ_QUANTIZER("post-training: the range without its outermost values", percentile_options, 1, percentile_create);
+    PTQ_QUANTIZER("post-training: the range without its outermost values", percentile_options, 3, percentile_create);
 static const struct mqb_quantizer mse_quantizer =
-    PTQ_QUANTIZER("post-training: the range with the least squared error", NULL, 0, mse_create);
+    PTQ_QUANTIZER("post-training: the range with the least squared error", range_options, 2, mse_create);
+static const struct mqb_quantizer kl_quantizer =
+    PTQ_QUANTIZER("post-training: the range with the least Kullback-Leibler divergence", kl_options, 1, kl_create);
 
 static const struct mqb_component components[] = {
     {sizeof(struct mqb_component), 0, MQB_QUANTIZER_INTERFACE, "ptq_minmax", &minmax_quantizer},
     {sizeof(struct mqb_component), 0, MQB_QUANTIZER_INTERFACE, "ptq_percentile", &percentile_quantizer},
     {sizeof(struct mqb_component), 0, MQB_QUANTIZER_INTERFACE, "ptq_mse", &mse_quantizer},
+    {sizeof(struct mqb_component), 0, MQB_QUANTIZER_INTERFACE, "ptq_kl", &kl_quantizer},
 };
 
 MQB_PLUGIN("ptq", "0.1.0", components);

@@ -1,4 +1,4 @@
-/* backward.c - one batch backwards: stages in reverse, then sums over grains, then the fixed nodes. */
+/* backward.c - one batch backwards: the stages in reverse, and what runs at the barriers between and behind them. */
 #include "exec/plan.h"
 
 #include <string.h>
@@ -175,35 +175,6 @@ static void run_grain(void *context, int grain, int worker)
         mqb_run_backward_action(run->exec, &run->exec->actions[run->stage->first_action + i], grain, worker);
 }
 
-/* Where the gradients of a node's unbatched inputs are gathered. */
-static void fixed_gradients(const struct mqb_exec *exec, const struct mqb_node *node, float *gradients[MQB_MAX_INPUTS])
-{
-    for (int i = 0; i < MQB_MAX_INPUTS; i++) {
-        mqb_value_id in = i < node->num_inputs ? node->inputs[i] : MQB_NONE;
-        gradients[i] = in != MQB_NONE && exec->values[in].gradient_place == PLACE_FIXED ? exec->values[in].gradient : NULL;
-    }
-}
-
-static void sum_partials(void *context, int index, int worker)
-{
-    (void)worker;
-    struct mqb_exec *exec = context;
-    const struct mqb_graph *graph = exec->config.graph;
-    const struct sum_task *task = &exec->sum_tasks[index];
-    struct value_state *v = &exec->values[task->value];
-    int64_t left = v->size - task->first, count = left < SUM_CHUNK ? left : SUM_CHUNK;
-    for (int i = 0; i < graph->num_ordered; i++) {
-        const struct node_state *state = &exec->nodes[graph->order[i]];
-        for (int k = 0; k < state->context.node->num_inputs; k++) {
-            if (state->context.node->inputs[k] != task->value || state->partial[k] == NULL)
-                continue;
-            float *parts = state->partial[k] + task->first;
-            mqb_tree_sum_f32(parts, parts, exec->num_grains, (size_t)v->size, (size_t)count);
-            add_floats(v->gradient + task->first, parts, count);
-        }
-    }
-}
-
 mqb_status mqb_exec_backward(struct mqb_exec *exec, struct mqb_error *error)
 {
     const struct mqb_graph *graph = exec->config.graph;
@@ -212,27 +183,11 @@ mqb_status mqb_exec_backward(struct mqb_exec *exec, struct mqb_error *error)
     for (int i = 0; i < graph->num_values; i++)
         if (exec->values[i].gradient_place == PLACE_FIXED)
             memset(exec->values[i].gradient, 0, (size_t)exec->values[i].size * sizeof(float));
-    float *gradients[MQB_MAX_INPUTS];
     for (int s = exec->num_forward_stages; s < exec->num_stages; s++) {
         const struct stage *stage = &exec->stages[s];
         struct stage_run run = {exec, stage};
         mqb_pool_run(exec->config.pool, exec->num_grains, run_grain, &run);
-        for (int i = 0; i < stage->num_finish; i++) {
-            struct node_state *state = &exec->nodes[stage->finish[i]];
-            mqb_tree_sum_f64(state->backward_sums, state->backward_sums, exec->num_grains, state->backward_sums_size,
-                             state->backward_sums_size);
-            fixed_gradients(exec, state->context.node, gradients);
-            state->context.node->op->backward_finish(&state->context, state->backward_sums, gradients);
-        }
-    }
-    mqb_pool_run(exec->config.pool, exec->num_sum_tasks, sum_partials, exec);
-    for (int i = graph->num_ordered - 1; i >= 0; i--) {
-        struct node_state *state = &exec->nodes[graph->order[i]];
-        const struct mqb_node *node = state->context.node;
-        if (graph->values[node->output].batched || exec->values[node->output].gradient == NULL)
-            continue;
-        fixed_gradients(exec, node, gradients);
-        node->op->backward_fixed(&state->context, exec->values[node->output].gradient, gradients);
+        mqb_run_backward_barrier(exec, stage);
     }
     return MQB_OK;
 }

@@ -44,6 +44,7 @@ mqb_status mqb_plan_gradients(struct mqb_exec *exec, struct mqb_error *error)
                     mqb_deallocate(started);
                     return mqb_fail(error, MQB_ERR_MEMORY, "layer \"%s\": no memory for its weight gradients", node->name);
                 }
+                exec->values[in].has_partials = true;
                 exec->memory += (size_t)exec->num_grains * (size_t)exec->values[in].size * sizeof(float);
             }
         }

@@ -6,8 +6,8 @@
  * memory, and shares buffers by liveness. A step allocates nothing.
  *
  * Walk of one training batch: fixed nodes (folded and quantized weights) once -> for each stage, all grains in parallel:
- * chain, convolution, partial sums -> barrier, finish -> ... -> logits -> loss -> the stages backwards -> partial gradients
- * added over grains in one tree -> fixed nodes backwards -> gradients of parameters.
+ * chain, convolution, partial sums -> barrier, finish, fixed nodes that waited for these sums -> ... -> logits -> loss -> the
+ * stages backwards -> partial gradients added over grains in one tree -> fixed nodes backwards -> gradients of parameters.
  */
 #ifndef MQB_EXEC_H
 #define MQB_EXEC_H
@@ -35,7 +35,8 @@ size_t mqb_exec_memory(const struct mqb_exec *exec); /* bytes held */
 
 /* x: [n][h][w][c], n <= batch (n == batch in training). */
 mqb_status mqb_exec_forward(struct mqb_exec *exec, const float *x, int n, struct mqb_error *error);
-/* Computes fixed nodes alone, so that mqb_exec_value of an unbatched value is up to date. */
+/* Computes fixed nodes alone, so that mqb_exec_value of an unbatched value is up to date; in training without those that depend
+ * on a statistic of the batch. */
 mqb_status mqb_exec_fixed(struct mqb_exec *exec, struct mqb_error *error);
 /* The graph's output, a kept value (whole batch), or an unbatched value; NULL for others. */
 const float *mqb_exec_value(const struct mqb_exec *exec, mqb_value_id value);

@@ -85,7 +85,7 @@ mqb_status mqb_exec_fixed(struct mqb_exec *exec, struct mqb_error *error)
     for (int i = 0; i < graph->num_ordered; i++) {
         struct node_state *state = &exec->nodes[graph->order[i]];
         const struct mqb_node *node = state->context.node;
-        if (graph->values[node->output].batched)
+        if (graph->values[node->output].batched || state->late != 0)
             continue;
         mqb_status status = node->op->prepare != NULL ? node->op->prepare(&state->context, error) : MQB_OK;
         if (status == MQB_OK)
@@ -105,6 +105,8 @@ static void prepare_node(void *context, int index, int worker)
     exec->errors[index].reserved = MQB_OK;
     state->context.batch = exec->n;
     if (!graph->values[state->context.node->output].batched || state->context.node->op->prepare == NULL)
+        return;
+    if (state->late != 0 || state->idle) /* prepared at its barrier, or never run */
         return;
     exec->errors[index].struct_size = sizeof exec->errors[index];
     exec->errors[index].reserved = (uint32_t)state->context.node->op->prepare(&state->context, &exec->errors[index]);
@@ -137,6 +139,9 @@ mqb_status mqb_exec_forward(struct mqb_exec *exec, const float *x, int n, struct
             if (status != MQB_OK)
                 return mqb_fail_prefix(error, status, "layer \"%s\"", state->context.node->name);
         }
+        status = mqb_run_forward_barrier(exec, stage, error);
+        if (status != MQB_OK)
+            return status;
     }
     return MQB_OK;
 }

@@ -71,6 +71,7 @@ static mqb_status create_nodes(struct mqb_exec *exec, struct mqb_error *error)
             exec->memory += (size_t)v->size * sizeof(float);
         }
     }
+    mqb_plan_idle(exec);
     for (int i = 0; i < graph->num_ordered; i++) {
         mqb_node_id id = graph->order[i];
         struct mqb_node *node = &graph->nodes[id];
@@ -84,7 +85,8 @@ static mqb_status create_nodes(struct mqb_exec *exec, struct mqb_error *error)
                 state->fixed[k] = in->whole;
             wants |= in->wants_gradient;
         }
-        exec->values[node->output].wants_gradient = wants;
+        bool statistic = node->op->statistic && exec->config.training;
+        exec->values[node->output].wants_gradient = wants && !state->idle && (statistic || !node->op->statistic);
         state->pointwise = is_pointwise(exec, node);
         state->context = (struct mqb_op_context){
             .graph = graph, .node = node, .id = id, .host = exec->config.host, .compute = exec->config.compute, .pool = exec->config.pool,
@@ -92,6 +94,8 @@ static mqb_status create_nodes(struct mqb_exec *exec, struct mqb_error *error)
             .gradients = exec->config.gradients, .fixed = state->fixed,
         };
         size_t scratch = 0;
+        if (state->idle)
+            continue;
         if (node->op->create != NULL) {
             mqb_status status = node->op->create(&state->context, &scratch, error);
             if (status != MQB_OK)
@@ -100,7 +104,7 @@ static mqb_status create_nodes(struct mqb_exec *exec, struct mqb_error *error)
         state->created = true;
         if (scratch > exec->scratch_size)
             exec->scratch_size = scratch;
-        if (!plan_value(exec, node->output)->batched)
+        if (!plan_value(exec, node->output)->batched && !statistic)
             continue;
         state->sums_size = node->op->reduce_size != NULL ? node->op->reduce_size(&state->context) : 0;
         if (exec->config.gradients && node->op->backward_reduce_size != NULL)
@@ -152,7 +156,8 @@ static mqb_status create_steps(struct mqb_exec *exec, struct mqb_error *error)
     for (int i = 0; i < graph->num_ordered; i++) {
         mqb_node_id id = graph->order[i];
         const struct mqb_node *node = &graph->nodes[id];
-        if (!plan_value(exec, node->output)->batched)
+        bool statistic = node->op->statistic && exec->config.training;
+        if ((!plan_value(exec, node->output)->batched && !statistic) || exec->nodes[id].idle)
             continue;
         struct step *step = NULL;
         if (exec->nodes[id].pointwise) {
@@ -174,6 +179,8 @@ static mqb_status create_steps(struct mqb_exec *exec, struct mqb_error *error)
             chain_of[node->output] = (int32_t)(step - pending) + 1;
         } else {
             step = &pending[num_pending++];
+            step->statistic = statistic;
+            step->in = node->inputs[0];
             step->nodes[step->num_nodes++] = id;
             step->out = node->output;
         }
@@ -220,7 +227,7 @@ static void close_stage(struct mqb_exec *exec)
 static bool head_needs_finish(const struct mqb_exec *exec, const struct step *step)
 {
     const struct node_state *head = &exec->nodes[step->nodes[0]];
-    return step->chain && head->context.training && head->context.node->op->backward_needs_finish;
+    return step->chain && head->sums_size > 0 && head->context.node->op->backward_needs_finish;
 }
 
 static mqb_status create_stages(struct mqb_exec *exec, struct mqb_error *error)
@@ -236,9 +243,12 @@ static mqb_status create_stages(struct mqb_exec *exec, struct mqb_error *error)
         if (exec->nodes[head].sums_size > 0) {
             add_action(exec, ACTION_REDUCE, s);
             add_finish(exec, head);
+            if (exec->steps[s].statistic)
+                exec->nodes[head].late = exec->num_stages + 1;
             close_stage(exec);
         }
-        add_action(exec, ACTION_RUN, s);
+        if (!exec->steps[s].statistic)
+            add_action(exec, ACTION_RUN, s);
     }
     close_stage(exec);
     exec->num_forward_stages = exec->num_stages;
@@ -246,6 +256,11 @@ static mqb_status create_stages(struct mqb_exec *exec, struct mqb_error *error)
         return MQB_OK;
     for (int s = exec->num_steps - 1; s >= 0; s--) {
         const struct step *step = &exec->steps[s];
+        if (step->statistic) { /* its gradient is complete when the fixed nodes behind it have been walked back */
+            close_stage(exec);
+            if (exec->num_stages > exec->num_forward_stages)
+                exec->stages[exec->nodes[step->nodes[0]].late - 1].mirror = exec->num_stages - 1;
+        }
         if (!exec->values[step->out].wants_gradient)
             continue;
         bool split = head_needs_finish(exec, step);
@@ -259,29 +274,6 @@ static mqb_status create_stages(struct mqb_exec *exec, struct mqb_error *error)
         }
     }
     close_stage(exec);
-    return MQB_OK;
-}
-
-/* The sums over grains that end a backward pass, cut into tasks by value, so that a shared weight has one writer. */
-static mqb_status create_sums(struct mqb_exec *exec, struct mqb_error *error)
-{
-    const struct mqb_graph *graph = exec->config.graph;
-    for (int pass = 0; pass < 2; pass++) {
-        int count = 0;
-        for (int i = 0; i < graph->num_values; i++) {
-            if (exec->values[i].gradient_place != PLACE_FIXED || graph->values[i].dead)
-                continue;
-            for (int64_t first = 0; first < exec->values[i].size; first += SUM_CHUNK, count++)
-                if (pass == 1)
-                    exec->sum_tasks[count] = (struct sum_task){i, first};
-        }
-        if (pass == 0) {
-            exec->num_sum_tasks = count;
-            exec->sum_tasks = mqb_allocate_array((size_t)count + 1, sizeof *exec->sum_tasks);
-            if (exec->sum_tasks == NULL)
-                return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the plan");
-        }
-    }
     return MQB_OK;
 }
 
@@ -308,8 +300,7 @@ mqb_status mqb_exec_create(const struct mqb_exec_config *config, struct mqb_exec
         goto out;
     if ((status = mqb_plan_buffers(exec, error)) != MQB_OK)
         goto out;
-    if (config->gradients)
-        status = create_sums(exec, error);
+    status = mqb_plan_barriers(exec, error);
     exec->errors = mqb_allocate_array((size_t)config->graph->num_ordered + 1, sizeof *exec->errors);
     exec->losses = mqb_allocate_array((size_t)config->batch, 2 * sizeof(double));
     if (status == MQB_OK && (exec->errors == NULL || exec->losses == NULL))
@@ -349,6 +340,7 @@ void mqb_exec_destroy(struct mqb_exec *exec)
     mqb_deallocate(exec->stages);
     mqb_deallocate(exec->finish_pool);
     mqb_deallocate(exec->sum_tasks);
+    mqb_deallocate(exec->fixed_nodes);
     mqb_deallocate(exec->errors);
     mqb_deallocate(exec->losses);
     mqb_deallocate(exec->arena);

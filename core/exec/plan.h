@@ -5,6 +5,10 @@
  * applied to one grain. A *stage* is a run of actions between two barriers: workers take grains, and take each grain through
  * all actions of the stage, so that a step finds its operands in cache. Actions are numbered through forward and backward;
  * buffers live from their first to their last action and share each grain's arena.
+ *
+ * A fixed node that depends on a batch statistic is *late*: it runs at the barrier behind the stage that completes the
+ * statistic, and backwards at the barrier before the statistic's own backward action. So a fixed node has one of these
+ * barriers, or runs before the first stage and backwards behind the last.
  */
 #ifndef MQB_PLAN_H
 #define MQB_PLAN_H
@@ -15,10 +19,11 @@
 
 struct step {
     bool chain;
+    bool statistic;                /* a batch statistic: reduced in forward, never run */
     int num_nodes;
     mqb_node_id nodes[MQB_MAX_CHAIN];
     int8_t running[MQB_MAX_CHAIN]; /* chains: index of the input that the chain runs through */
-    mqb_value_id in;               /* chains: input of the first node */
+    mqb_value_id in;               /* chains and statistics: input of the first node */
     mqb_value_id out;
     int64_t rows_per_image;        /* chains: pixels, and the size of a pixel */
     int32_t channels;
@@ -40,6 +45,11 @@ struct stage {
     int first_action, num_actions;
     int num_finish;
     mqb_node_id *finish; /* nodes whose sums are complete after this stage */
+    /* The barrier behind the stage: late nodes run, or are prepared if their result is batched; backwards, sums over grains and
+     * then fixed nodes in reverse order. */
+    int first_fixed, num_fixed; /* in exec->fixed_nodes */
+    int first_sum, num_sums;    /* in exec->sum_tasks */
+    int mirror; /* of one that completes a statistic: the backward stage behind which its late nodes run; 0: none */
 };
 
 enum place { PLACE_NONE, PLACE_INPUT, PLACE_ARENA, PLACE_WHOLE, PLACE_FIXED };
@@ -51,6 +61,8 @@ struct value_state {
     bool owned;
     int64_t size; /* floats: of one image if batched */
     bool wants_gradient;
+    bool has_partials; /* grains contribute to the gradient of this unbatched value */
+    int late;          /* unbatched: 1 + the stage after which it can be computed, 0: before the first */
 };
 
 struct node_state {
@@ -60,6 +72,8 @@ struct node_state {
     double *sums, *backward_sums;   /* [num_grains][size] */
     size_t sums_size, backward_sums_size;
     bool pointwise, created;
+    bool idle; /* nobody reads the result in this plan: never run */
+    int late;  /* the latest of its unbatched inputs, and of a statistic its own */
 };
 
 #define SUM_CHUNK 16384 /* floats a task adds over the grains */
@@ -90,6 +104,8 @@ struct mqb_exec {
     size_t scratch_size; /* of one worker */
     struct sum_task *sum_tasks;
     int num_sum_tasks;
+    mqb_node_id *fixed_nodes; /* what runs at barriers, see struct stage */
+    int num_fixed_nodes;
     struct mqb_error *errors; /* by position in the graph's order: what prepare said */
     double *losses;           /* [batch][2]: loss, hit */
     size_t memory;
@@ -164,6 +180,8 @@ static inline float *grain_gradient(const struct mqb_exec *exec, mqb_value_id id
         return (float *)(void *)(exec->arena + (size_t)grain * exec->arena_size + v->gradient_offset);
     case PLACE_WHOLE:
         return v->gradient + (size_t)grain * (size_t)exec->grain_images * (size_t)v->size;
+    case PLACE_FIXED: /* of a statistic */
+        return v->gradient;
     default:
         return NULL;
     }
@@ -172,6 +190,11 @@ static inline float *grain_gradient(const struct mqb_exec *exec, mqb_value_id id
 /* buffers.c */
 mqb_status mqb_plan_gradients(struct mqb_exec *exec, struct mqb_error *error);
 mqb_status mqb_plan_buffers(struct mqb_exec *exec, struct mqb_error *error);
+/* barriers.c: which fixed nodes run when; at the end of planning what runs at each barrier. */
+void mqb_plan_idle(struct mqb_exec *exec);
+mqb_status mqb_plan_barriers(struct mqb_exec *exec, struct mqb_error *error);
+mqb_status mqb_run_forward_barrier(struct mqb_exec *exec, const struct stage *stage, struct mqb_error *error);
+void mqb_run_backward_barrier(struct mqb_exec *exec, const struct stage *stage);
 /* forward.c */
 void mqb_run_forward_action(struct mqb_exec *exec, const struct action *action, int grain, int worker);
 void mqb_chain_forward(struct mqb_exec *exec, const struct step *step, int grain, int worker);

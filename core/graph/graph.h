@@ -96,6 +96,25 @@ mqb_status mqb_onnx_import(const char *path, const struct mqb_op_table *table, s
  * FakeQuantize nodes are refused (exporters write them their own way). */
 mqb_status mqb_onnx_export(const struct mqb_graph *graph, const char *path, struct mqb_error *error);
 
+/* The codes of one tensor, for files that say how it is quantized: real = scale * (code - zero_point). Arrays are the
+ * caller's. */
+struct mqb_onnx_codes {
+    mqb_value_id value;
+    bool is_signed;        /* int8, else uint8; a bias is int32 */
+    bool is_bias;
+    int32_t low, high;     /* bounds of the codes; an activation gets a clamp where they are narrower than the byte */
+    int32_t num_channels;  /* scales, one, or one for each element of dimension 0 */
+    const float *scale;
+    const int32_t *zero_point;
+    const int32_t *codes;  /* parameters: all elements, in ONNX order; NULL: an activation */
+};
+/* The graph with codes where `tensors` has them, in the form that `flags` says (enum mqb_quantized_onnx). Refuses, by name, a
+ * tensor that the form needs and the list has not, and parameters that the file cannot hold. (onnx_quantized.c) */
+mqb_status mqb_onnx_export_quantized(const struct mqb_graph *graph, const struct mqb_onnx_codes *tensors, int32_t num_tensors,
+                                     uint32_t flags, const char *path, struct mqb_error *error);
+/* The name under which such a file holds the codes of an activation (freed by mqb_deallocate); NULL: no memory. */
+char *mqb_onnx_codes_name(const struct mqb_graph *graph, mqb_value_id value);
+
 /* Networks that need no file (build.c): "resnet20", "resnet32", "resnet56", ...; He-normal initialisation from `seed`.
  * An unknown name lists the known ones. */
 mqb_status mqb_model_build(const char *name, const struct mqb_op_table *table, int64_t channels, int64_t height, int64_t width,

@@ -171,4 +171,5 @@ const struct mqb_graph_api mqb_graph_calls = {
     .set_input = mqb_graph_set_input,
     .replace_uses = mqb_graph_replace_uses,
     .remove_node = mqb_graph_remove_node,
+    .copy_node = mqb_graph_copy_node,
 };

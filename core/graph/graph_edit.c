@@ -221,6 +221,33 @@ mqb_status mqb_graph_replace_uses(struct mqb_graph *graph, mqb_value_id from, mq
     return mqb_graph_sort(graph, error);
 }
 
+mqb_status mqb_graph_copy_node(struct mqb_graph *graph, mqb_node_id id, const char *op_name, const char *name, mqb_node_id *copy,
+                               struct mqb_error *error)
+{
+    mqb_status status = check_node(graph, id, error);
+    if (status != MQB_OK) {
+        return status;
+    }
+    mqb_value_id inputs[MQB_MAX_INPUTS];
+    memcpy(inputs, graph->nodes[id].inputs, sizeof(inputs));
+    mqb_node_id added;
+    status = mqb_graph_add_node(graph, op_name, name, inputs, graph->nodes[id].num_inputs, &added, error);
+    if (status != MQB_OK) {
+        return status;
+    }
+    status = mqb_node_copy_attrs(&graph->nodes[added], &graph->nodes[id], error);
+    if (status == MQB_OK) {
+        status = mqb_graph_infer_node(graph, added, error);
+    }
+    if (status != MQB_OK) {
+        mqb_node_clear_attrs(&graph->nodes[added]);
+        mqb_graph_remove_node(graph, added, NULL);
+        return status;
+    }
+    *copy = added;
+    return MQB_OK;
+}
+
 mqb_status mqb_graph_remove_node(struct mqb_graph *graph, mqb_node_id id, struct mqb_error *error)
 {
     mqb_status status = check_node(graph, id, error);

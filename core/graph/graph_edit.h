@@ -12,6 +12,8 @@ mqb_status mqb_graph_set_input(struct mqb_graph *graph, mqb_node_id id, int32_t 
                                struct mqb_error *error);
 mqb_status mqb_graph_replace_uses(struct mqb_graph *graph, mqb_value_id from, mqb_value_id to, mqb_node_id but,
                                   struct mqb_error *error);
+mqb_status mqb_graph_copy_node(struct mqb_graph *graph, mqb_node_id id, const char *op_name, const char *name, mqb_node_id *copy,
+                               struct mqb_error *error);
 mqb_status mqb_graph_remove_node(struct mqb_graph *graph, mqb_node_id id, struct mqb_error *error);
 
 #endif

@@ -8,6 +8,7 @@
  * Operators whose statistics run over the whole batch (batch normalization) have reduce/finish phases: reduce for every
  * grain, one barrier, sums added in a fixed tree, finish once.
  * An operator without batched inputs (a folded weight, a quantized weight) runs once a step, on whole tensors.
+ * A *statistic* stands between: its first input is batched, its result is not.
  *
  * Layout: batched values of rank 4 are NHWC in memory, of rank 2 [N][F]; unbatched ones as ONNX stores them.
  */
@@ -101,6 +102,11 @@ struct mqb_op {
     /* Operators without batched inputs: whole tensors, once. din is added to. */
     mqb_status (*forward_fixed)(struct mqb_op_context *context, float *out, struct mqb_error *error);
     void (*backward_fixed)(struct mqb_op_context *context, const float *dout, float *const *din);
+
+    /* A statistic: input 0 is batched, the result is not. In training reduce and finish see the batch, then forward_fixed writes
+     * the result, and what is computed from it waits for that; backward gets the whole result's gradient as dout and din[0] of
+     * the grain. Otherwise forward_fixed alone, which does without input 0, and no gradient. */
+    bool statistic;
 };
 
 /* Attributes, with ONNX's defaults given by the caller. */

@@ -1,5 +1,5 @@
 /* batch_scale.c - BatchScale(gamma, var) = gamma / sqrt(var + epsilon): what a folded convolution's weights are multiplied by.
- * var is a running statistic: no gradient goes there. */
+ * var is a running statistic, without gradient, or the batch's: d sf / d var = - sf / (2 (var + epsilon)). */
 #include "ops/ops.h"
 
 #include <math.h>
@@ -62,6 +62,10 @@ static void batch_scale_backward(struct mqb_op_context *context, const float *do
     int64_t size = batch_scale_size(context);
     for (int64_t c = 0; din[0] && c < size; c++)
         din[0][c] += dout[c] / sigma[c];
+    for (int64_t c = 0; din[1] && c < size; c++) {
+        double s = (double)sigma[c];
+        din[1][c] += (float)(-0.5 * (double)dout[c] * (double)context->fixed[0][c] / (s * s * s));
+    }
 }
 
 const struct mqb_op mqb_op_batch_scale = {

@@ -90,3 +90,16 @@ const struct mqb_op mqb_op_conv = {
     .forward = mqb_convolve_forward,
     .backward = mqb_convolve_backward,
 };
+
+/* For statistics of the float layer beside a folded one: no pass quantizes it. */
+const struct mqb_op mqb_op_float_conv = {
+    .name = "FloatConv",
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .infer = conv_infer,
+    .create = conv_create,
+    .destroy = mqb_convolve_destroy,
+    .prepare = mqb_convolve_prepare,
+    .forward = mqb_convolve_forward,
+    .backward = mqb_convolve_backward,
+};

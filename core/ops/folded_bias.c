@@ -1,6 +1,6 @@
 /*
  * folded_bias.c - FoldedBias(beta, mean, sf [, bias]) = beta + (bias - mean) * sf: the bias of a convolution that has taken a batch
- * normalization with fixed statistics into itself (strategy 1 of MQBench). mean is a running statistic: no gradient goes there.
+ * normalization into itself (strategies 1 and 2 of MQBench). mean is a running statistic, without gradient, or the batch's.
  */
 #include "ops/ops.h"
 
@@ -34,6 +34,8 @@ static void folded_bias_backward(struct mqb_op_context *context, const float *do
     for (int64_t c = 0; c < size; c++) {
         if (din[BETA])
             din[BETA][c] += dout[c];
+        if (din[MEAN])
+            din[MEAN][c] -= dout[c] * in[SF][c];
         if (din[SF])
             din[SF][c] += dout[c] * ((in[BIAS] ? in[BIAS][c] : 0.0f) - in[MEAN][c]);
         if (din[BIAS])

@@ -56,3 +56,16 @@ const struct mqb_op mqb_op_gemm = {
     .forward = mqb_convolve_forward,
     .backward = mqb_convolve_backward,
 };
+
+/* For statistics of the float layer beside a folded one: no pass quantizes it. */
+const struct mqb_op mqb_op_float_gemm = {
+    .name = "FloatGemm",
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .infer = gemm_infer,
+    .create = gemm_create,
+    .destroy = mqb_convolve_destroy,
+    .prepare = mqb_convolve_prepare,
+    .forward = mqb_convolve_forward,
+    .backward = mqb_convolve_backward,
+};

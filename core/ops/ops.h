@@ -8,10 +8,11 @@
 
 #include <stddef.h>
 
-extern const struct mqb_op mqb_op_add, mqb_op_average_pool, mqb_op_batch_normalization, mqb_op_batch_scale,
-    mqb_op_channel_shuffle, mqb_op_clip, mqb_op_concat, mqb_op_conv, mqb_op_fake_quantize, mqb_op_flatten, mqb_op_folded_bias, mqb_op_gemm,
+extern const struct mqb_op mqb_op_add, mqb_op_average_pool, mqb_op_batch_normalization, mqb_op_batch_scale, mqb_op_batch_statistics,
+    mqb_op_channel_shuffle, mqb_op_clip, mqb_op_concat, mqb_op_conv, mqb_op_fake_quantize, mqb_op_flatten, mqb_op_float_conv,
+    mqb_op_float_gemm, mqb_op_folded_bias, mqb_op_gemm,
     mqb_op_global_average_pool, mqb_op_hard_sigmoid, mqb_op_hard_swish, mqb_op_max_pool, mqb_op_mul, mqb_op_pad, mqb_op_relu,
-    mqb_op_scale_channels, mqb_op_sigmoid, mqb_op_slice;
+    mqb_op_scale_channels, mqb_op_sigmoid, mqb_op_slice, mqb_op_statistic_row;
 
 /* Before a loop over elements whose source and target are the same array or disjoint, never shifted: it may be vectorized
  * without a test for overlap. */
@@ -64,6 +65,22 @@ void mqb_copy_or_add(float *dst, const float *src, int64_t size, bool add);
 
 void mqb_sum_rows_product(int64_t rows, int64_t channels, const float *x, const float *y, double *sum, double *product);
 void mqb_sum_rows(int64_t rows, int64_t channels, const float *x, double *sum);
+
+/* ---- moments.c: mean and variance of the channels of input 0 over the batch ---- */
+
+/* Checks the attributes: momentum, channel_correction. */
+mqb_status mqb_moments_infer(const struct mqb_node *node, int64_t channels, struct mqb_error *error);
+/* In training: inputs running_mean and the one after it, the running variance, are states, which can be updated. */
+mqb_status mqb_moments_check(const struct mqb_op_context *context, int32_t running_mean, struct mqb_error *error);
+/* sums: [2][channels], of x and of x x. */
+void mqb_moments_reduce(const struct mqb_op_context *context, const struct mqb_op_grain *grain, double *sums);
+double mqb_moments_count(const struct mqb_op_context *context); /* elements a channel */
+/* From the sums of the batch; refuses a single element and sums that are not finite. var: biased, at least 0. */
+mqb_status mqb_moments(const struct mqb_op_context *context, const double *sums, double *mean, double *var,
+                       struct mqb_error *error);
+/* Moves the running statistics of a channel by the node's momentum, with the unbiased variance: M / (M - 1) for M elements a
+ * channel, or with channel_correction M = channels, as the published code of MQBench has it. */
+void mqb_moments_follow(const struct mqb_op_context *context, int32_t running_mean, int64_t channel, double mean, double var);
 
 /* ---- window.c: the geometry that convolutions and poolings share ---- */
 

@@ -22,7 +22,7 @@ const float *mqb_deploy_numbers(const struct mqb_deployment *deployment, mqb_val
 struct mqb_frozen *mqb_deploy_frozen(struct mqb_deployment *deployment, mqb_value_id value)
 {
     for (int i = 0; i < deployment->deploy->num_frozen; i++)
-        if (deployment->deploy->frozen[i].value == value)
+        if (deployment->deploy->frozen[i].value == value && !deployment->deploy->frozen[i].is_private)
             return &deployment->deploy->frozen[i];
     return NULL;
 }
@@ -30,9 +30,17 @@ struct mqb_frozen *mqb_deploy_frozen(struct mqb_deployment *deployment, mqb_valu
 const struct mqb_frozen *mqb_deploy_find(const struct mqb_deploy *deploy, mqb_value_id value)
 {
     for (int i = 0; i < deploy->num_frozen; i++)
-        if (deploy->frozen[i].value == value)
+        if (deploy->frozen[i].value == value && !deploy->frozen[i].is_private)
             return &deploy->frozen[i];
     return NULL;
+}
+
+const struct mqb_frozen *mqb_deploy_find_input(const struct mqb_deploy *deploy, mqb_value_id value, mqb_node_id reader)
+{
+    for (int i = 0; i < deploy->num_frozen; i++)
+        if (deploy->frozen[i].value == value && deploy->frozen[i].is_private && deploy->frozen[i].reader == reader)
+            return &deploy->frozen[i];
+    return mqb_deploy_find(deploy, value);
 }
 
 int32_t mqb_deploy_readers(const struct mqb_graph *graph, mqb_value_id value)
@@ -170,29 +178,6 @@ static mqb_status make_parameters(struct mqb_deployment *deployment, struct mqb_
     return MQB_OK;
 }
 
-/* ---- activations ---- */
-
-static mqb_status freeze_activations(struct mqb_deployment *deployment, struct mqb_error *error)
-{
-    struct mqb_graph *graph = deployment->graph;
-    for (int32_t i = 0; i < graph->num_ordered; i++) {
-        mqb_node_id id = graph->order[i];
-        const struct mqb_node *node = &graph->nodes[id];
-        if (!is_op(node, "FakeQuantize") || !graph->values[node->output].batched)
-            continue;
-        mqb_value_id x = node->inputs[0], y = node->output;
-        mqb_status status = mqb_deploy_freeze(deployment, node, x, NULL, NULL, error);
-        if (status == MQB_OK)
-            status = mqb_graph_calls.replace_uses(graph, y, x, MQB_NONE, error);
-        if (status == MQB_OK)
-            status = mqb_graph_calls.remove_node(graph, id, error);
-        if (status != MQB_OK)
-            return status;
-        i = -1; /* the order is a new one */
-    }
-    return MQB_OK;
-}
-
 /* ---- create ---- */
 
 mqb_status mqb_deploy_create(const struct mqb_graph *trained, const struct mqb_points *points, struct mqb_deploy **deploy,
@@ -214,6 +199,8 @@ mqb_status mqb_deploy_create(const struct mqb_graph *trained, const struct mqb_p
     }
     status = mqb_pool_create(1, &deployment.pool, error);
     if (status == MQB_OK)
+        status = mqb_deploy_settle(&deployment, error);
+    if (status == MQB_OK)
         status = evaluate_unbatched(&deployment, error);
     if (status == MQB_OK)
         status = make_parameters(&deployment, error);
@@ -222,8 +209,9 @@ mqb_status mqb_deploy_create(const struct mqb_graph *trained, const struct mqb_p
         status = mqb_deploy_merge(&deployment, error);
     }
     if (status == MQB_OK)
-        status = freeze_activations(&deployment, error);
+        status = mqb_deploy_activations(&deployment, error);
     if (status == MQB_OK) {
+        mqb_deploy_fit_biases(&deployment);
         mqb_graph_sweep(d->graph);
         status = mqb_graph_infer(d->graph, error);
     }
@@ -240,16 +228,20 @@ out:
     return status;
 }
 
+void mqb_deploy_release(struct mqb_frozen *frozen)
+{
+    mqb_deallocate(frozen->name);
+    mqb_deallocate(frozen->scale);
+    mqb_deallocate(frozen->zero_point);
+    mqb_deallocate(frozen->codes);
+}
+
 void mqb_deploy_destroy(struct mqb_deploy *deploy)
 {
     if (!deploy)
         return;
-    for (int i = 0; i < deploy->num_frozen; i++) {
-        mqb_deallocate(deploy->frozen[i].name);
-        mqb_deallocate(deploy->frozen[i].scale);
-        mqb_deallocate(deploy->frozen[i].zero_point);
-        mqb_deallocate(deploy->frozen[i].codes);
-    }
+    for (int i = 0; i < deploy->num_frozen; i++)
+        mqb_deploy_release(&deploy->frozen[i]);
     mqb_deallocate(deploy->frozen);
     mqb_graph_destroy(deploy->graph);
     mqb_deallocate(deploy);

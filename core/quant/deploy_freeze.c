@@ -50,6 +50,23 @@ static int32_t quantize_weight(const struct mqb_frozen *frozen, float x, int32_t
     return !(q > frozen->qmin) ? frozen->qmin : q > frozen->qmax ? frozen->qmax : (int32_t)q;
 }
 
+/* A channel of zeros has no scale of its own. The quantizer's least one would leave no room for its bias, which is counted in
+ * steps of it; the largest of the others does. */
+static void scale_dead_channels(struct mqb_frozen *frozen, int64_t inner)
+{
+    float largest = 0.0f;
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t c = 0; c < frozen->num_channels; c++) {
+            bool dead = true;
+            for (int64_t i = 0; i < inner && dead; i++)
+                dead = frozen->codes[c * inner + i] == frozen->zero_point[c];
+            if (pass == 0 && !dead)
+                largest = fmaxf(largest, frozen->scale[c]);
+            if (pass == 1 && dead && largest > 0.0f)
+                frozen->scale[c] = largest;
+        }
+}
+
 static mqb_status freeze_codes(const struct mqb_point *point, const struct mqb_value *value, struct mqb_frozen *frozen,
                                const float *x, float *grid, struct mqb_error *error)
 {
@@ -81,6 +98,7 @@ static mqb_status freeze_codes(const struct mqb_point *point, const struct mqb_v
                             algorithm_name(point), (int)frozen->codes[i], i, (int)frozen->qmin, (int)frozen->qmax);
         grid[i] = (float)(frozen->codes[i] - frozen->zero_point[c]) * frozen->scale[c];
     }
+    scale_dead_channels(frozen, inner);
     return MQB_OK;
 }
 
@@ -100,18 +118,6 @@ static mqb_status append_frozen(struct mqb_deployment *deployment, struct mqb_fr
     }
     *frozen = &deploy->frozen[deploy->num_frozen++];
     return MQB_OK;
-}
-
-/* Points of private consumers on one tensor are the same code only if they agree. */
-static mqb_status check_second(const struct mqb_frozen *first, const struct mqb_qparams *q, struct mqb_error *error)
-{
-    if (first->scale[0] == q->scale[0] && first->zero_point[0] == q->zero_point[0] && first->qmin == q->qmin &&
-        first->qmax == q->qmax)
-        return MQB_OK;
-    return mqb_fail(error, MQB_ERR_UNSUPPORTED,
-                    "tensor '%s' has two quantization points with different parameters (scale %.9g and %.9g), "
-                    "but can be stored once only; use a backend that places one point on a tensor",
-                    first->name, (double)first->scale[0], (double)q->scale[0]);
 }
 
 mqb_status mqb_deploy_freeze(struct mqb_deployment *deployment, const struct mqb_node *node, mqb_value_id value, const float *x,
@@ -138,9 +144,7 @@ mqb_status mqb_deploy_freeze(struct mqb_deployment *deployment, const struct mqb
                         "'%s' cannot be deployed: algorithm %s transforms activations at run time, which integer "
                         "hardware does not do",
                         point->name, algorithm_name(point));
-    struct mqb_frozen *frozen = mqb_deploy_frozen(deployment, value);
-    if (frozen)
-        return check_second(frozen, &q, error);
+    struct mqb_frozen *frozen = NULL;
     status = append_frozen(deployment, &frozen, error);
     if (status != MQB_OK)
         return status;
@@ -148,6 +152,7 @@ mqb_status mqb_deploy_freeze(struct mqb_deployment *deployment, const struct mqb
         .point = point->node,
         .value = value,
         .role = point->scheme.role,
+        .reader = MQB_NONE,
         .name = mqb_strdup(v->name),
         .scheme = point->scheme,
         .num_channels = q.num_channels,

@@ -12,24 +12,33 @@ struct run {
     int n;
     float *logits;
     uint8_t *const *taps;
-    char *arenas; /* one a worker */
+    const uint8_t *const *forced; /* NULL, or by tensor what its readers read instead */
+    char *arenas;                 /* one a worker */
 };
 
-static void quantize_input(const struct mqb_program *program, int64_t size, const float *x, uint8_t *codes)
+/* The images as the first operators take them: codes, or under float islands reals. */
+static void enter(const struct mqb_program *program, int64_t size, const float *x, char *place)
 {
     const struct mqb_itensor *t = &program->tensors[program->input];
     const struct mqb_program_tensor *info = &t->info;
-    for (int64_t i = 0; i < size; i++)
-        codes[i] =
-            (uint8_t)(mqb_quantize_value(&program->contract, x[i], info->scale, info->zero_point, info->qmin, info->qmax) +
-                      t->offset);
+    if (!t->real) {
+        const struct mqb_quantize_rows rows = {&program->contract, info->scale, info->zero_point,
+                                               info->qmin,         info->qmax,  t->offset};
+        mqb_quantize_rows(&rows, size, x, (uint8_t *)place);
+        return;
+    }
+    memcpy(place, x, (size_t)size * sizeof(float));
+    if (program->half)
+        mqb_real_halves(size, (float *)(void *)place);
 }
 
-static void tap(const struct run *run, int32_t tensor, int64_t first, int64_t images, const uint8_t *codes)
+static void tap(const struct run *run, int32_t tensor, int64_t first, int64_t images, char *arena)
 {
-    int64_t size = run->program->tensors[tensor].info.size;
-    if (run->taps && run->taps[tensor])
-        memcpy(run->taps[tensor] + first * size, codes, (size_t)(images * size));
+    const struct mqb_itensor *t = &run->program->tensors[tensor];
+    if (!t->real && run->taps && run->taps[t->index])
+        memcpy(run->taps[t->index] + first * t->info.size, arena + t->place, (size_t)(images * t->info.size));
+    if (!t->real && run->forced && run->forced[t->index])
+        memcpy(arena + t->place, run->forced[t->index] + first * t->info.size, (size_t)(images * t->info.size));
 }
 
 /* The output's codes as reals, where the network ends in a quantized tensor. */
@@ -45,10 +54,17 @@ static void run_op(const struct run *run, const struct mqb_iop *op, char *arena,
     const struct mqb_program *program = run->program;
     const uint8_t *in[MQB_MAX_INPUTS];
     uint8_t *out = op->out == MQB_NONE ? NULL : (uint8_t *)arena + program->tensors[op->out].place;
-    float *logits = out ? NULL : run->logits + first * program->num_classes;
     if (op->kind == MQB_IOP_CONV) {
-        mqb_iconv_run(op->conv, (int32_t)images, (const uint8_t *)arena + program->tensors[op->in[0]].place,
-                      (int32_t *)(void *)(arena + program->accumulators), arena + program->scratch, out, logits);
+        bool real = !out || program->tensors[op->out].real;
+        float *reals = !out ? run->logits + first * program->num_classes : real ? (float *)(void *)out : NULL;
+        const uint8_t *side = op->conv->adds ? (const uint8_t *)arena + program->tensors[op->in[1]].place : NULL;
+        mqb_iconv_run(op->conv, (int32_t)images, (const uint8_t *)arena + program->tensors[op->in[0]].place, side,
+                      (int32_t *)(void *)(arena + program->accumulators), arena + program->scratch, real ? NULL : out, reals);
+    } else if (op->kind == MQB_IOP_QUANTIZE) {
+        const struct mqb_itensor *x = &program->tensors[op->in[0]];
+        mqb_quantize_rows(&op->quantize, images * x->info.size, (const float *)(const void *)(arena + x->place), out);
+    } else if (op->kind == MQB_IOP_REAL) {
+        mqb_ireal_run(program, op, images, arena, arena + program->scratch);
     } else {
         for (int64_t i = 0; i < images; i++) {
             for (int32_t j = 0; j < op->num_in; j++) {
@@ -59,7 +75,7 @@ static void run_op(const struct run *run, const struct mqb_iop *op, char *arena,
         }
     }
     if (out)
-        tap(run, op->out, first, images, out);
+        tap(run, op->out, first, images, arena);
 }
 
 static void run_task(void *context, int index, int worker)
@@ -71,12 +87,14 @@ static void run_task(void *context, int index, int worker)
     int64_t first = (int64_t)index * program->group, images = run->n - first;
     if (images > program->group)
         images = program->group;
-    uint8_t *codes = (uint8_t *)arena + input->place;
-    quantize_input(program, images * input->info.size, run->x + first * input->info.size, codes);
-    tap(run, program->input, first, images, codes);
+    enter(program, images * input->info.size, run->x + first * input->info.size, arena + input->place);
+    tap(run, program->input, first, images, arena);
     for (int32_t i = 0; i < program->num_ops; i++)
         run_op(run, &program->ops[i], arena, first, images);
-    if (program->output != MQB_NONE)
+    if (program->output != MQB_NONE && program->tensors[program->output].real)
+        memcpy(run->logits + first * program->num_classes, arena + program->tensors[program->output].place,
+               (size_t)(images * program->num_classes) * sizeof(float));
+    else if (program->output != MQB_NONE)
         dequantize_output(program, images * program->num_classes,
                           (const uint8_t *)arena + program->tensors[program->output].place,
                           run->logits + first * program->num_classes);
@@ -85,12 +103,18 @@ static void run_task(void *context, int index, int worker)
 mqb_status mqb_program_run(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n, float *logits,
                            uint8_t *const *taps, struct mqb_error *error)
 {
+    return mqb_program_run_forced(program, pool, x, n, logits, taps, NULL, error);
+}
+
+mqb_status mqb_program_run_forced(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n,
+                                  float *logits, uint8_t *const *taps, const uint8_t *const *forced, struct mqb_error *error)
+{
     if (n < 0)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "an integer program was asked to run %d images, expected 0 or more", n);
     if (n == 0)
         return MQB_OK;
     int workers = pool ? mqb_pool_num_threads(pool) : 1, num_tasks = (n - 1) / program->group + 1;
-    struct run run = {program, x, n, logits, taps, mqb_allocate_array((size_t)workers, program->arena_size)};
+    struct run run = {program, x, n, logits, taps, forced, mqb_allocate_array((size_t)workers, program->arena_size)};
     if (!run.arenas)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the tensors of an integer program: %d times %zu bytes", workers,
                         program->arena_size);

@@ -14,6 +14,7 @@
 
 #define ALIGN 64
 #define CHUNK 2048 /* accumulators that are corrected and requantized while they are in the first-level cache */
+#define BLOCK 256  /* channels whose real results are held at a time */
 
 static size_t align_up(size_t size)
 {
@@ -43,23 +44,53 @@ size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv, int32_t group)
 {
     const struct mqb_conv_shape *shape = &conv->shape;
     (void)group;
-    if (!conv->plan)
+    if (!conv->plan) /* a window */
         return align_up((size_t)shape->c * (size_t)shape->r * (size_t)shape->s * sizeof(int16_t));
     return align_up(conv->compute->iconv_scratch_size(conv->plan)) + (conv->window_weight ? sums_size(shape) : 0);
 }
 
-/* Accumulators of whole pixels to codes, or to logits if the layer is the last. */
-static void finish_pixels(const struct mqb_iconv *conv, const int32_t *accumulators, int64_t num_pixels, uint8_t *codes,
-                          float *logits)
+/* Real results, the other operand's codes on top, to codes: one rounding for the layer and the addition. */
+static void finish_sums(const struct mqb_iconv *conv, const int32_t *accumulators, int64_t num_pixels, const uint8_t *side,
+                        uint8_t *codes)
 {
     int32_t k_count = conv->shape.k;
-    if (codes) {
-        mqb_rescale_run(&conv->rescale, accumulators, num_pixels, codes);
+    float block[BLOCK];
+    for (int64_t i = 0; i < num_pixels; i++)
+        for (int32_t k = 0; k < k_count; k += BLOCK) {
+            int32_t size = k_count - k < BLOCK ? k_count - k : BLOCK;
+            int64_t at = i * k_count + k;
+            mqb_real_row(size, accumulators + at, conv->logit_scale + k, conv->logit_bias + k, block);
+            if (conv->half)
+                mqb_real_halves(size, block);
+            mqb_real_add_codes(size, side + at, conv->side_zero, conv->side_scale, block);
+            mqb_quantize_rows(&conv->quantize, size, block, codes + at);
+        }
+}
+
+/* Where the results of some pixels go, and what is added to them; NULL where there is no such thing. */
+struct ends {
+    const uint8_t *side;
+    uint8_t *codes;
+    float *logits;
+};
+
+/* Accumulators of whole pixels, of which `at` lie before, to codes or to reals. */
+static void finish_pixels(const struct mqb_iconv *conv, const int32_t *accumulators, int64_t at, int64_t num_pixels,
+                          const struct ends *ends)
+{
+    int32_t k_count = conv->shape.k;
+    if (conv->adds) {
+        finish_sums(conv, accumulators, num_pixels, ends->side + at, ends->codes + at);
+        return;
+    }
+    if (ends->codes) {
+        mqb_rescale_run(&conv->rescale, accumulators, num_pixels, ends->codes + at);
         return;
     }
     for (int64_t i = 0; i < num_pixels; i++)
-        for (int32_t k = 0; k < k_count; k++)
-            logits[i * k_count + k] = (float)accumulators[i * k_count + k] * conv->logit_scale[k] + conv->logit_bias[k];
+        mqb_real_row(k_count, accumulators + i * k_count, conv->logit_scale, conv->logit_bias, ends->logits + at + i * k_count);
+    if (conv->half)
+        mqb_real_halves(num_pixels * k_count, ends->logits + at);
 }
 
 /* ---- own kernels ---- */
@@ -141,18 +172,20 @@ static void depthwise_pixel(const struct mqb_iconv *conv, const uint8_t *x, int3
 }
 
 static void run_own(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch,
-                    uint8_t *codes, float *logits)
+                    const struct ends *ends)
 {
     const struct mqb_conv_shape *shape = &conv->shape;
     int64_t x_size = (int64_t)shape->h * shape->w * shape->c, at = 0;
     for (int32_t i = 0; i < n; i++)
         for (int32_t p = 0; p < shape->p; p++)
             for (int32_t q = 0; q < shape->q; q++, at += shape->k) {
-                if (conv->depthwise)
+                if (conv->pairs)
+                    mqb_pairs_pixel(conv, x + i * x_size, p, q, scratch, accumulators);
+                else if (conv->depthwise)
                     depthwise_pixel(conv, x + i * x_size, p, q, accumulators);
                 else
                     convolve_pixel(conv, x + i * x_size, p, q, scratch, accumulators);
-                finish_pixels(conv, accumulators, 1, codes ? codes + at : NULL, logits ? logits + at : NULL);
+                finish_pixels(conv, accumulators, at, 1, ends);
             }
 }
 
@@ -225,7 +258,7 @@ static void correct_pixels(const struct mqb_iconv *conv, const uint32_t *sums, i
 }
 
 static void run_provider(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch,
-                         uint8_t *codes, float *logits)
+                         const struct ends *ends)
 {
     const struct mqb_conv_shape *shape = &conv->shape;
     uint32_t *sums = (uint32_t *)((char *)scratch + align_up(conv->compute->iconv_scratch_size(conv->plan)));
@@ -238,16 +271,17 @@ static void run_provider(const struct mqb_iconv *conv, int32_t n, const uint8_t 
         for (int64_t first = 0; first < pixels; first += chunk) {
             int64_t count = pixels - first < chunk ? pixels - first : chunk, at = (i * pixels + first) * shape->k;
             correct_pixels(conv, sums, first, count, accumulators + at);
-            finish_pixels(conv, accumulators + at, count, codes ? codes + at : NULL, logits ? logits + at : NULL);
+            finish_pixels(conv, accumulators + at, at, count, ends);
         }
     }
 }
 
-void mqb_iconv_run(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch,
-                   uint8_t *codes, float *logits)
+void mqb_iconv_run(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, const uint8_t *side, int32_t *accumulators,
+                   void *scratch, uint8_t *codes, float *logits)
 {
+    const struct ends ends = {side, codes, logits};
     if (conv->plan)
-        run_provider(conv, n, x, accumulators, scratch, codes, logits);
+        run_provider(conv, n, x, accumulators, scratch, &ends);
     else
-        run_own(conv, n, x, accumulators, scratch, codes, logits);
+        run_own(conv, n, x, accumulators, scratch, &ends);
 }

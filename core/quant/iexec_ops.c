@@ -1,12 +1,20 @@
 /* iexec_ops.c - every operator of the integer program but the convolution, one image at a time. */
 #include "quant/program.h"
 
+#include <math.h>
 #include <string.h>
 
 static void run_table(const uint8_t *table, int64_t size, const uint8_t *x, uint8_t *y)
 {
     for (int64_t i = 0; i < size; i++)
         y[i] = table[x[i]];
+}
+
+static void run_channels(const struct mqb_iop *op, const struct mqb_itensor *y, const uint8_t *x, uint8_t *out)
+{
+    for (int64_t i = 0; i < y->info.size; i += y->c)
+        for (int32_t c = 0; c < y->c; c++)
+            out[i + c] = op->table[c * 256 + x[i + c]];
 }
 
 static void run_binary(const struct mqb_iop *op, const struct mqb_itensor *y, const uint8_t *a, const uint8_t *b, uint8_t *out)
@@ -64,8 +72,11 @@ static int32_t mean_float(const struct mqb_contract *contract, const struct mqb_
     for (int64_t h = span.h0; h < span.h1; h++)
         for (int64_t w = span.w0; w < span.w1; w++)
             sum += x->info.scale * (float)((int32_t)in[(h * x->w + w) * x->c] - x->zero_stored);
-    return mqb_quantize_value(contract, sum / (float)mean->count, y->info.scale, y->info.zero_point, y->info.qmin,
-                              y->info.qmax);
+    float value = sum / (float)mean->count;
+    if (mean->rule != MQB_POOL_ORT)
+        return mqb_quantize_value(contract, value, y->info.scale, y->info.zero_point, y->info.qmin, y->info.qmax);
+    float code = rintf(value / y->info.scale + (float)y->info.zero_point);
+    return code < (float)y->info.qmin ? y->info.qmin : code > (float)y->info.qmax ? y->info.qmax : (int32_t)code;
 }
 
 static void run_average_pool(const struct mqb_program *program, const struct mqb_iop *op, const uint8_t *in, uint8_t *out)
@@ -78,9 +89,8 @@ static void run_average_pool(const struct mqb_program *program, const struct mqb
         mqb_window_span(i / y->w, window->stride_h, window->pad_top, window->r, x->h, &span.h0, &span.h1);
         mqb_window_span(i % y->w, window->stride_w, window->pad_left, window->s, x->w, &span.w0, &span.w1);
         for (int32_t c = 0; c < y->c; c++) {
-            int32_t code = program->contract.pool_rule == MQB_POOL_F32
-                               ? mean_float(&program->contract, mean, x, y, span, in + c)
-                               : mean_integer(mean, x, span, in + c);
+            int32_t code = mean->rule != MQB_POOL_INTEGER ? mean_float(&program->contract, mean, x, y, span, in + c)
+                                                          : mean_integer(mean, x, span, in + c);
             out[c] = (uint8_t)(code + y->offset);
         }
     }
@@ -114,6 +124,9 @@ void mqb_iop_run(const struct mqb_program *program, const struct mqb_iop *op, co
     switch (op->kind) {
     case MQB_IOP_TABLE:
         run_table(op->table, y->info.size, in[0], out);
+        return;
+    case MQB_IOP_CHANNELS:
+        run_channels(op, y, in[0], out);
         return;
     case MQB_IOP_BINARY:
         run_binary(op, y, in[0], in[1], out);

@@ -64,14 +64,13 @@ static mqb_status check_params(const struct mqb_node *node, const struct mqb_fro
     return MQB_OK;
 }
 
-mqb_status mqb_lower_tensor(struct mqb_lowering *lowering, const struct mqb_node *node, mqb_value_id value,
-                            const struct mqb_frozen *frozen, int32_t like, int32_t *tensor, struct mqb_error *error)
+/* A tensor of the value's shape, with nothing known about its numbers. */
+static mqb_status add_tensor(struct mqb_lowering *lowering, const struct mqb_node *node, mqb_value_id value, int32_t *tensor,
+                             struct mqb_error *error)
 {
     struct mqb_program *program = lowering->program;
-    mqb_status status = frozen ? check_params(node, frozen, error) : MQB_OK;
-    if (status == MQB_OK)
-        status = grow((void **)&program->tensors, program->num_tensors, &program->tensors_capacity, sizeof(*program->tensors),
-                      error);
+    mqb_status status =
+        grow((void **)&program->tensors, program->num_tensors, &program->tensors_capacity, sizeof(*program->tensors), error);
     if (status != MQB_OK)
         return status;
     const struct mqb_value *v = &lowering->graph->values[value];
@@ -79,17 +78,40 @@ mqb_status mqb_lower_tensor(struct mqb_lowering *lowering, const struct mqb_node
     struct mqb_itensor *t = &program->tensors[program->num_tensors];
     char *name = mqb_strdup(v->name), *layer = mqb_strdup(node ? node->name : "input");
     *t = (struct mqb_itensor){
-        .info = {.value = value, .name = name, .layer = layer, .size = extent.size},
+        .info = {.value = value, .point = MQB_NONE, .name = name, .layer = layer, .size = extent.size},
         .h = (int32_t)extent.h,
         .w = (int32_t)extent.w,
         .c = (int32_t)extent.c,
+        .index = MQB_NONE,
         .first = program->num_ops,
         .last = program->num_ops,
     };
-    program->num_tensors++;
-    if (!name || !layer)
-        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for tensor '%s'", v->name);
+    *tensor = program->num_tensors++;
+    lowering->tensor_of[value] = *tensor;
+    return name && layer ? MQB_OK : mqb_fail(error, MQB_ERR_MEMORY, "no memory for tensor '%s'", v->name);
+}
+
+mqb_status mqb_lower_real_tensor(struct mqb_lowering *lowering, const struct mqb_node *node, mqb_value_id value,
+                                 int32_t *tensor, struct mqb_error *error)
+{
+    mqb_status status = add_tensor(lowering, node, value, tensor, error);
+    if (status == MQB_OK)
+        lowering->program->tensors[*tensor].real = true;
+    return status;
+}
+
+mqb_status mqb_lower_tensor(struct mqb_lowering *lowering, const struct mqb_node *node, mqb_value_id value,
+                            const struct mqb_frozen *frozen, int32_t like, int32_t *tensor, struct mqb_error *error)
+{
+    struct mqb_program *program = lowering->program;
+    mqb_status status = frozen ? check_params(node, frozen, error) : MQB_OK;
+    if (status == MQB_OK)
+        status = add_tensor(lowering, node, value, tensor, error);
+    if (status != MQB_OK)
+        return status;
+    struct mqb_itensor *t = &program->tensors[*tensor];
     if (frozen) {
+        t->info.point = frozen->point;
         t->info.scale = frozen->scale[0];
         t->info.zero_point = frozen->zero_point[0];
         t->info.qmin = frozen->qmin;
@@ -104,8 +126,6 @@ mqb_status mqb_lower_tensor(struct mqb_lowering *lowering, const struct mqb_node
     t->info.is_signed = t->info.qmin < 0;
     t->offset = t->info.is_signed ? 128 : 0;
     t->zero_stored = t->info.zero_point + t->offset;
-    *tensor = program->num_tensors - 1;
-    lowering->tensor_of[value] = *tensor;
     return MQB_OK;
 }
 
@@ -203,7 +223,7 @@ static const struct {
     {"AveragePool", mqb_lower_pool},    {"GlobalAveragePool", mqb_lower_pool},
     {"Slice", mqb_lower_move},          {"Pad", mqb_lower_move},
     {"Concat", mqb_lower_move},         {"Flatten", mqb_lower_move},
-    {"ChannelShuffle", mqb_lower_move},
+    {"ChannelShuffle", mqb_lower_move}, {"BatchNormalization", mqb_lower_batch_norm},
 };
 
 static mqb_status lower_node(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)
@@ -224,6 +244,21 @@ static mqb_status lower_tail(const struct mqb_lowering *lowering, const struct m
                             x ? x->name : "");
 }
 
+/* A stored tensor has the same codes for everybody. */
+static mqb_status check_shared(const struct mqb_lowering *lowering, struct mqb_error *error)
+{
+    for (int i = 0; i < lowering->deploy->num_frozen; i++) {
+        const struct mqb_frozen *frozen = &lowering->deploy->frozen[i];
+        if (frozen->is_private)
+            return mqb_fail(
+                error, MQB_ERR_UNSUPPORTED,
+                "tensor '%s' is quantized for '%s' alone, and otherwise or not at all for its other readers, but a program "
+                "in integers stores it once; use a backend that places one point on a tensor",
+                frozen->name, frozen->reader == MQB_NONE ? "the output" : lowering->graph->nodes[frozen->reader].name);
+    }
+    return MQB_OK;
+}
+
 static mqb_status lower_graph(struct mqb_lowering *lowering, struct mqb_error *error)
 {
     const struct mqb_graph *graph = lowering->graph;
@@ -235,7 +270,9 @@ static mqb_status lower_graph(struct mqb_lowering *lowering, struct mqb_error *e
                         "the network's input '%s' has no quantization point, so no integer program can "
                         "start from it; use a backend whose passes quantize the input",
                         input->name);
-    mqb_status status = mqb_lower_tensor(lowering, NULL, graph->input, frozen, MQB_NONE, &program->input, error);
+    mqb_status status = check_shared(lowering, error);
+    if (status == MQB_OK)
+        status = mqb_lower_tensor(lowering, NULL, graph->input, frozen, MQB_NONE, &program->input, error);
     bool logits = false;
     for (int32_t i = 0; status == MQB_OK && i < graph->num_ordered; i++) {
         mqb_node_id id = graph->order[i];
@@ -261,11 +298,31 @@ static mqb_status lower_graph(struct mqb_lowering *lowering, struct mqb_error *e
     return MQB_OK;
 }
 
+/* What the outside sees: the tensors that hold codes. */
+static mqb_status list_coded(struct mqb_program *program, struct mqb_error *error)
+{
+    program->coded = mqb_allocate_array((size_t)program->num_tensors + 1, sizeof(*program->coded));
+    if (!program->coded)
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for an integer program of %d tensors", (int)program->num_tensors);
+    for (int32_t i = 0; i < program->num_tensors; i++) {
+        if (program->tensors[i].real)
+            continue;
+        program->tensors[i].index = program->num_coded;
+        program->coded[program->num_coded++] = i;
+    }
+    return MQB_OK;
+}
+
 /* ---- memory ---- */
 
 static size_t aligned(size_t size)
 {
     return (size + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+}
+
+static size_t tensor_bytes(const struct mqb_itensor *t)
+{
+    return (size_t)t->info.size * (t->real ? sizeof(float) : 1);
 }
 
 static void tensor_lives(struct mqb_program *program)
@@ -286,13 +343,13 @@ static void tensor_lives(struct mqb_program *program)
 static size_t place_tensor(struct mqb_program *program, int32_t index)
 {
     struct mqb_itensor *t = &program->tensors[index];
-    size_t size = aligned((size_t)t->info.size * (size_t)program->group);
+    size_t size = aligned(tensor_bytes(t) * (size_t)program->group);
     t->place = 0;
     for (bool moved = true; moved;) {
         moved = false;
         for (int32_t i = 0; i < index; i++) {
             const struct mqb_itensor *other = &program->tensors[i];
-            size_t end = other->place + aligned((size_t)other->info.size * (size_t)program->group);
+            size_t end = other->place + aligned(tensor_bytes(other) * (size_t)program->group);
             bool together = other->first <= t->last && t->first <= other->last;
             if (together && t->place < end && other->place < t->place + size) {
                 t->place = end;
@@ -310,9 +367,9 @@ static size_t largest_op(const struct mqb_program *program)
         const struct mqb_iop *op = &program->ops[i];
         size_t size = op->conv ? mqb_iconv_accumulators_size(op->conv, 1) : 0;
         for (int32_t j = 0; j < op->num_in; j++)
-            size += (size_t)program->tensors[op->in[j]].info.size;
+            size += tensor_bytes(&program->tensors[op->in[j]]);
         if (op->out != MQB_NONE)
-            size += (size_t)program->tensors[op->out].info.size;
+            size += tensor_bytes(&program->tensors[op->out]);
         most = size > most ? size : most;
     }
     return most;
@@ -325,9 +382,9 @@ static int32_t choose_group(const struct mqb_program *program)
     return group < 1 ? 1 : group > GROUP_MAX ? GROUP_MAX : (int32_t)group;
 }
 
-static void plan_memory(struct mqb_program *program)
+static void plan_memory(struct mqb_program *program, size_t scratch)
 {
-    size_t tensors = 0, accumulators = 0, scratch = 0;
+    size_t tensors = 0, accumulators = 0;
     for (int32_t i = 0; i < program->num_tensors; i++) {
         size_t end = place_tensor(program, i);
         tensors = end > tensors ? end : tensors;
@@ -350,7 +407,7 @@ static mqb_status choose_kernels(struct mqb_program *program, const struct mqb_c
 {
     mqb_status status = MQB_OK;
     for (int32_t i = 0; status == MQB_OK && i < program->num_ops; i++)
-        if (program->ops[i].conv)
+        if (program->ops[i].conv && !program->ops[i].conv->pairs)
             status = mqb_lower_provider(program->ops[i].conv, compute, program->group, error);
     return status;
 }
@@ -359,20 +416,23 @@ static mqb_status choose_kernels(struct mqb_program *program, const struct mqb_c
 
 static mqb_status check_rules(const struct mqb_backend_rules *rules, struct mqb_error *error)
 {
-    const char *profile = rules->contract.profile ? rules->contract.profile : "";
+    const struct mqb_contract *contract = &rules->contract;
+    const char *profile = contract->profile ? contract->profile : "";
+    bool islands = rules->scope == MQB_SCOPE_CONV_AND_LINEAR;
     if (!rules->deployable)
         return mqb_fail(error, MQB_ERR_UNSUPPORTED, "this backend has no integer form: %s",
                         rules->reason ? rules->reason : "it gives no reason");
-    if (rules->scope != MQB_SCOPE_WHOLE_GRAPH)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
-                        "contract \"%s\" keeps some operators in float, and a program with float islands "
-                        "cannot be run; choose a backend that runs the whole graph in integers",
+    if ((rules->scope != MQB_SCOPE_WHOLE_GRAPH && !islands) || contract->accumulator < MQB_ACCUMULATOR_I32_WRAP ||
+        contract->accumulator > MQB_ACCUMULATOR_I16_PAIRS || contract->input_rounding < MQB_ROUND_RNE ||
+        contract->input_rounding > MQB_ROUND_TRUNC)
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "the requantization contract \"%s\" holds a number that is no known form",
                         profile);
-    if (rules->contract.accumulator == MQB_ACCUMULATOR_I16_PAIRS)
-        return mqb_fail(error, MQB_ERR_UNSUPPORTED,
-                        "contract \"%s\" saturates pairs of products to 16 bits, which the integer executor "
-                        "does not do; use a profile with 32 bit accumulators",
-                        profile);
+    if (islands && contract->intermediate != MQB_INTERMEDIATE_F16 && contract->intermediate != MQB_INTERMEDIATE_F32)
+        return mqb_fail(
+            error, MQB_ERR_ARGUMENT,
+            "contract \"%s\" keeps some operators in float, but says nothing about the reals between the layers; expected "
+            "the intermediate f16 or f32",
+            profile);
     return MQB_OK;
 }
 
@@ -404,13 +464,16 @@ mqb_status mqb_program_create(const struct mqb_deploy *deploy, const struct mqb_
     if (status != MQB_OK)
         return status;
     struct mqb_program *p = mqb_allocate(sizeof(*p));
-    size_t num_values = (size_t)graph->num_values + 1, num_nodes = (size_t)graph->num_nodes + 1;
+    size_t num_values = (size_t)graph->num_values + 1, num_nodes = (size_t)graph->num_nodes + 1, scratch = 0;
     lowering.program = p;
     lowering.tensor_of = mqb_allocate_array(num_values, sizeof(*lowering.tensor_of));
     lowering.consumers = mqb_allocate_array(num_values, sizeof(*lowering.consumers));
     lowering.reader = mqb_allocate_array(num_values, sizeof(*lowering.reader));
     lowering.fused = mqb_allocate_array(num_nodes, sizeof(*lowering.fused));
-    if (!p || !lowering.tensor_of || !lowering.consumers || !lowering.reader || !lowering.fused) {
+    lowering.deferred = mqb_allocate_array(num_nodes, sizeof(*lowering.deferred));
+    lowering.quantized = mqb_allocate_array((size_t)deploy->num_frozen + 1, sizeof(*lowering.quantized));
+    if (!p || !lowering.tensor_of || !lowering.consumers || !lowering.reader || !lowering.fused || !lowering.deferred ||
+        !lowering.quantized) {
         status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for an integer program");
         goto out;
     }
@@ -418,20 +481,26 @@ mqb_status mqb_program_create(const struct mqb_deploy *deploy, const struct mqb_
     p->profile = mqb_strdup(rules->contract.profile ? rules->contract.profile : "");
     p->contract.profile = p->profile;
     count_consumers(&lowering);
-    status = lower_graph(&lowering, error);
+    status = rules->scope == MQB_SCOPE_CONV_AND_LINEAR ? mqb_lower_islands(&lowering, error) : lower_graph(&lowering, error);
+    if (status == MQB_OK)
+        status = list_coded(p, error);
     if (status != MQB_OK)
         goto out;
     tensor_lives(p);
     p->group = choose_group(p);
     status = choose_kernels(p, compute, error);
     if (status == MQB_OK)
-        plan_memory(p);
+        status = mqb_lower_open_reals(p, graph, &scratch, error);
+    if (status == MQB_OK)
+        plan_memory(p, scratch);
 
 out:
     mqb_deallocate(lowering.tensor_of);
     mqb_deallocate(lowering.consumers);
     mqb_deallocate(lowering.reader);
     mqb_deallocate(lowering.fused);
+    mqb_deallocate(lowering.deferred);
+    mqb_deallocate(lowering.quantized);
     if (status != MQB_OK)
         mqb_program_destroy(p);
     else
@@ -446,6 +515,7 @@ void mqb_program_destroy(struct mqb_program *program)
     for (int32_t i = 0; i < program->num_ops; i++) {
         struct mqb_iop *op = &program->ops[i];
         mqb_lower_conv_destroy(op->conv);
+        mqb_lower_real_destroy(op->real);
         mqb_deallocate(op->name);
         mqb_deallocate(op->table);
         mqb_deallocate(op->means);
@@ -459,6 +529,7 @@ void mqb_program_destroy(struct mqb_program *program)
     }
     mqb_deallocate(program->ops);
     mqb_deallocate(program->tensors);
+    mqb_deallocate(program->coded);
     mqb_deallocate(program->profile);
     mqb_deallocate(program);
 }
@@ -477,10 +548,10 @@ bool mqb_program_bias(const struct mqb_program *program, int index, struct mqb_p
 
 int mqb_program_num_tensors(const struct mqb_program *program)
 {
-    return program->num_tensors;
+    return program->num_coded;
 }
 
 const struct mqb_program_tensor *mqb_program_tensor(const struct mqb_program *program, int index)
 {
-    return index >= 0 && index < program->num_tensors ? &program->tensors[index].info : NULL;
+    return index >= 0 && index < program->num_coded ? &program->tensors[program->coded[index]].info : NULL;
 }

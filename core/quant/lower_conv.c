@@ -147,18 +147,10 @@ static void fill_weight(const struct layer *layer, struct mqb_iconv *conv)
             }
 }
 
-static mqb_status fill_epilogue(const struct layer *layer, const struct mqb_program *program, struct mqb_iconv *conv,
-                                const struct mqb_itensor *out, const struct mqb_target *target, struct mqb_error *error)
+/* The results as reals: f(f(A) * f(s_x s_w)) + b. */
+static mqb_status fill_reals(const struct layer *layer, const float *float_bias, struct mqb_iconv *conv,
+                             struct mqb_error *error)
 {
-    const struct mqb_contract *contract = &program->contract;
-    const float *float_bias = contract->bias_form == MQB_BIAS_F32 ? layer->bias : NULL;
-    if (out) {
-        int32_t low, high;
-        mqb_lower_bounds(program, out, target, &low, &high);
-        mqb_status status = mqb_rescale_create(&conv->rescale, contract, layer->x->info.scale, layer->weight->scale,
-                                               layer->weight->num_channels, out, float_bias, layer->k, low, high, error);
-        return status == MQB_OK ? MQB_OK : mqb_fail_prefix(error, status, "layer '%s'", layer->node->name);
-    }
     conv->logit_scale = mqb_allocate_array((size_t)layer->k, sizeof(float));
     conv->logit_bias = mqb_allocate_array((size_t)layer->k, sizeof(float));
     if (!conv->logit_scale || !conv->logit_bias)
@@ -166,8 +158,43 @@ static mqb_status fill_epilogue(const struct layer *layer, const struct mqb_prog
     for (int32_t k = 0; k < layer->k; k++) {
         conv->logit_scale[k] = layer->x->info.scale * layer_scale(layer, k);
         conv->logit_bias[k] = float_bias ? float_bias[k] : 0.0f;
+        if (!isfinite(conv->logit_bias[k]) || !(conv->logit_scale[k] > 0.0f) || !isfinite(conv->logit_scale[k]))
+            return mqb_fail(
+                error, MQB_ERR_NUMERIC,
+                "layer '%s': channel %d has s_x * s_w = %g and the bias %g; expected finite numbers, the first above 0",
+                layer->node->name, (int)k, (double)conv->logit_scale[k], (double)conv->logit_bias[k]);
     }
     return MQB_OK;
+}
+
+/* Where a layer's result goes. */
+struct layer_end {
+    int32_t out;                     /* tensor of codes, or reals; MQB_NONE: logits */
+    const struct mqb_target *target; /* of codes */
+    int32_t side;                    /* an addition in the epilogue: its other operand; else MQB_NONE */
+};
+
+static mqb_status fill_epilogue(const struct layer *layer, const struct mqb_program *program, const struct layer_end *end,
+                                struct mqb_iconv *conv, struct mqb_error *error)
+{
+    const struct mqb_contract *contract = &program->contract;
+    const float *float_bias = contract->bias_form == MQB_BIAS_F32 ? layer->bias : NULL;
+    const struct mqb_itensor *out = end->out == MQB_NONE ? NULL : &program->tensors[end->out];
+    int32_t low, high;
+    conv->half = program->half || (end->side != MQB_NONE && contract->intermediate == MQB_INTERMEDIATE_F16);
+    if (!out || out->real)
+        return fill_reals(layer, float_bias, conv, error);
+    mqb_lower_bounds(program, out, end->target, &low, &high);
+    if (end->side == MQB_NONE) {
+        mqb_status status = mqb_rescale_create(&conv->rescale, contract, layer->x->info.scale, layer->weight->scale,
+                                               layer->weight->num_channels, out, float_bias, layer->k, low, high, error);
+        return status == MQB_OK ? MQB_OK : mqb_fail_prefix(error, status, "layer '%s'", layer->node->name);
+    }
+    conv->adds = true;
+    conv->side_scale = program->tensors[end->side].info.scale;
+    conv->side_zero = program->tensors[end->side].zero_stored;
+    conv->quantize = (struct mqb_quantize_rows){contract, out->info.scale, out->info.zero_point, low, high, out->offset};
+    return fill_reals(layer, float_bias, conv, error);
 }
 
 /* A layer whose result has no point may only be the last. */
@@ -190,70 +217,150 @@ static mqb_status check_last(const struct mqb_lowering *lowering, const struct m
                             lowering->graph->values[target->value].name);
 }
 
-mqb_status mqb_lower_conv(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)
+/* What the layer is, and its weights checked; everything that may be refused before a tensor is made for its result. */
+static mqb_status read_layer(const struct mqb_lowering *lowering, const struct mqb_node *node, struct layer *layer,
+                             struct mqb_conv_shape *shape, struct mqb_error *error)
 {
-    struct mqb_program *program = lowering->program;
-    struct mqb_conv_shape shape;
-    struct mqb_iop *op;
-    int32_t in, out = MQB_NONE;
-    mqb_status status = mqb_lower_input(lowering, node, 0, &in, error);
-    if (status == MQB_OK)
-        status = read_shape(lowering, node, &shape, error);
+    mqb_status status = read_shape(lowering, node, shape, error);
     if (status != MQB_OK)
         return status;
-    struct layer layer = {.node = node, .weight = mqb_deploy_find(lowering->deploy, node->inputs[1]), .k = shape.k};
-    layer.window = (int64_t)shape.c / shape.groups * shape.r * shape.s;
-    if (!layer.weight || !layer.weight->codes)
+    *layer = (struct layer){.node = node, .weight = mqb_deploy_find(lowering->deploy, node->inputs[1]), .k = shape->k};
+    layer->window = (int64_t)shape->c / shape->groups * shape->r * shape->s;
+    if (!layer->weight || !layer->weight->codes)
         return mqb_lower_refuse(node, error, "its weight '%s' has no quantization point",
                                 lowering->graph->values[node->inputs[1]].name);
     const struct mqb_value *bias = mqb_node_input(lowering->graph, node, 2);
-    layer.bias = bias ? bias->data : NULL;
+    layer->bias = bias ? bias->data : NULL;
     if (bias && !bias->data)
         return mqb_lower_refuse(node, error, "its bias '%s' is not a constant", bias->name);
-    status = check_weight(&layer, error);
-    if (status != MQB_OK)
-        return status;
+    for (int32_t k = 0; bias && k < layer->k; k++)
+        if (!isfinite(bias->data[k]))
+            return mqb_fail(error, MQB_ERR_NUMERIC, "layer '%s': bias '%s' is %g in channel %d; expected a finite number",
+                            node->name, bias->name, (double)bias->data[k], (int)k);
+    return check_weight(layer, error);
+}
 
-    struct mqb_target target = mqb_lower_target(lowering, node);
-    status = target.frozen ? mqb_lower_tensor(lowering, node, target.value, target.frozen, MQB_NONE, &out, error)
-                           : check_last(lowering, node, &target, error);
-    if (status == MQB_OK)
-        status = mqb_lower_op(lowering, node, MQB_IOP_CONV, &op, error);
-    if (status != MQB_OK)
-        return status;
-    layer.x = &program->tensors[in];
-    op->num_in = 1;
-    op->in[0] = in;
-    op->out = out;
-    struct mqb_iconv *conv = op->conv = mqb_allocate(sizeof(*conv));
-    if (!conv)
-        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for layer '%s'", node->name);
-    conv->shape = shape;
-    conv->zero_stored = layer.x->zero_stored;
-    conv->depthwise = shape.c == shape.groups;
-    conv->weight_offset = layer.weight->qmin < 0 ? 0 : 128;
-    conv->bias = mqb_allocate_array((size_t)shape.k, sizeof(*conv->bias));
-    conv->weight_zero = mqb_allocate_array((size_t)shape.k, sizeof(*conv->weight_zero));
-    conv->weight = mqb_allocate_array((size_t)layer.weight->num_codes, sizeof(*conv->weight));
+static mqb_status make_conv(const struct mqb_lowering *lowering, struct layer *layer, const struct mqb_conv_shape *shape,
+                            struct mqb_iconv *conv, struct mqb_error *error)
+{
+    const struct mqb_contract *contract = &lowering->program->contract;
+    mqb_status status = MQB_OK;
+    conv->shape = *shape;
+    conv->zero_stored = layer->x->zero_stored;
+    conv->depthwise = shape->c == shape->groups;
+    conv->weight_offset = layer->weight->qmin < 0 ? 0 : 128;
+    conv->bias = mqb_allocate_array((size_t)shape->k, sizeof(*conv->bias));
+    conv->weight_zero = mqb_allocate_array((size_t)shape->k, sizeof(*conv->weight_zero));
+    conv->weight = mqb_allocate_array((size_t)layer->weight->num_codes, sizeof(*conv->weight));
     if (!conv->bias || !conv->weight || !conv->weight_zero)
-        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the weights of layer '%s'", node->name);
-    for (int32_t k = 0; k < shape.k; k++)
-        conv->weight_zero[k] = layer_zero(&layer, k);
-    if (layer.bias && program->contract.bias_form == MQB_BIAS_I32) {
-        conv->bias_value = node->inputs[2];
-        conv->bias_scale = mqb_allocate_array((size_t)shape.k, sizeof(*conv->bias_scale));
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the weights of layer '%s'", layer->node->name);
+    for (int32_t k = 0; k < shape->k; k++)
+        conv->weight_zero[k] = layer_zero(layer, k);
+    if (layer->bias && contract->bias_form == MQB_BIAS_I32) {
+        conv->bias_value = layer->node->inputs[2];
+        conv->bias_scale = mqb_allocate_array((size_t)shape->k, sizeof(*conv->bias_scale));
         if (!conv->bias_scale)
-            return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the bias of layer '%s'", node->name);
-        for (int32_t k = 0; k < shape.k; k++)
-            conv->bias_scale[k] = layer.x->info.scale * layer_scale(&layer, k);
-        status = quantize_bias(&layer, &program->contract, conv->bias, error);
+            return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the bias of layer '%s'", layer->node->name);
+        for (int32_t k = 0; k < shape->k; k++)
+            conv->bias_scale[k] = layer->x->info.scale * layer_scale(layer, k);
+        status = quantize_bias(layer, contract, conv->bias, error);
     }
     if (status == MQB_OK)
-        status = check_accumulator(&layer, conv->bias, error);
+        status = check_accumulator(layer, conv->bias, error);
     if (status != MQB_OK)
         return status;
-    fill_weight(&layer, conv);
-    return fill_epilogue(&layer, program, conv, out == MQB_NONE ? NULL : &program->tensors[out], &target, error);
+    fill_weight(layer, conv);
+    return contract->accumulator == MQB_ACCUMULATOR_I16_PAIRS ? mqb_lower_pairs(layer->node, layer->x, conv, error) : MQB_OK;
+}
+
+/* The operator: from tensor `in`, by `layer`, to `end`. */
+static mqb_status add_layer(struct mqb_lowering *lowering, struct layer *layer, const struct mqb_conv_shape *shape, int32_t in,
+                            const struct layer_end *end, struct mqb_error *error)
+{
+    struct mqb_program *program = lowering->program;
+    struct mqb_iop *op;
+    mqb_status status = mqb_lower_op(lowering, layer->node, MQB_IOP_CONV, &op, error);
+    if (status != MQB_OK)
+        return status;
+    layer->x = &program->tensors[in];
+    op->num_in = end->side == MQB_NONE ? 1 : 2;
+    op->in[0] = in;
+    op->in[1] = end->side;
+    op->out = end->out;
+    op->conv = mqb_allocate(sizeof(*op->conv));
+    if (!op->conv)
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for layer '%s'", layer->node->name);
+    status = make_conv(lowering, layer, shape, op->conv, error);
+    return status == MQB_OK ? fill_epilogue(layer, program, end, op->conv, error) : status;
+}
+
+/* The addition that a convolution without a point of its own feeds and nothing else reads, or MQB_NONE. */
+static mqb_node_id addition_behind(const struct mqb_lowering *lowering, const struct mqb_node *node)
+{
+    mqb_value_id value = node->output;
+    if (value == lowering->graph->output || lowering->consumers[value] != 1 || mqb_deploy_find(lowering->deploy, value))
+        return MQB_NONE;
+    mqb_node_id reader = lowering->reader[value];
+    return strcmp(lowering->graph->nodes[reader].op->name, "Add") == 0 ? reader : MQB_NONE;
+}
+
+mqb_status mqb_lower_conv(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)
+{
+    struct layer layer;
+    struct mqb_conv_shape shape;
+    struct layer_end end = {.out = MQB_NONE, .side = MQB_NONE};
+    int32_t in;
+    if (addition_behind(lowering, node) != MQB_NONE) { /* the other operand may not be there yet */
+        lowering->deferred[node - lowering->graph->nodes] = true;
+        return MQB_OK;
+    }
+    mqb_status status = mqb_lower_input(lowering, node, 0, &in, error);
+    if (status == MQB_OK)
+        status = read_layer(lowering, node, &layer, &shape, error);
+    if (status != MQB_OK)
+        return status;
+    struct mqb_target target = mqb_lower_target(lowering, node);
+    end.target = &target;
+    status = target.frozen ? mqb_lower_tensor(lowering, node, target.value, target.frozen, MQB_NONE, &end.out, error)
+                           : check_last(lowering, node, &target, error);
+    return status == MQB_OK ? add_layer(lowering, &layer, &shape, in, &end, error) : status;
+}
+
+mqb_status mqb_lower_conv_add(struct mqb_lowering *lowering, const struct mqb_node *node, const struct mqb_node *add,
+                              int32_t side, struct mqb_error *error)
+{
+    struct layer layer;
+    struct mqb_conv_shape shape;
+    struct layer_end end = {.out = MQB_NONE, .side = side};
+    int32_t in;
+    mqb_status status = mqb_lower_input(lowering, node, 0, &in, error);
+    if (status == MQB_OK)
+        status = read_layer(lowering, node, &layer, &shape, error);
+    if (status != MQB_OK)
+        return status;
+    struct mqb_target target = mqb_lower_target(lowering, add);
+    end.target = &target;
+    if (!target.frozen)
+        return mqb_lower_refuse(add, error, "its output '%s' has no quantization point, so its scale is not known",
+                                lowering->graph->values[target.value].name);
+    if (lowering->program->tensors[side].info.size != mqb_value_size(&lowering->graph->values[node->output]))
+        return mqb_lower_refuse(add, error, "its operands differ in shape");
+    status = mqb_lower_tensor(lowering, add, target.value, target.frozen, MQB_NONE, &end.out, error);
+    return status == MQB_OK ? add_layer(lowering, &layer, &shape, in, &end, error) : status;
+}
+
+mqb_status mqb_lower_conv_island(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)
+{
+    struct layer layer;
+    struct mqb_conv_shape shape;
+    struct layer_end end = {.side = MQB_NONE};
+    int32_t in;
+    mqb_status status = mqb_lower_quantized(lowering, node, &in, error);
+    if (status == MQB_OK)
+        status = read_layer(lowering, node, &layer, &shape, error);
+    if (status == MQB_OK)
+        status = mqb_lower_real_tensor(lowering, node, node->output, &end.out, error);
+    return status == MQB_OK ? add_layer(lowering, &layer, &shape, in, &end, error) : status;
 }
 
 /* ---- the provider's kernels ---- */
@@ -265,8 +372,7 @@ static bool provider_has_integers(const struct mqb_compute *compute)
            compute->iconv_forward;
 }
 
-/* Weights back in ONNX order as signed bytes, and the constants of the head of this file. */
-static bool fill_provider(const struct mqb_iconv *conv, int8_t *w8, uint32_t *constant, uint32_t *window_weight)
+bool mqb_lower_raw(const struct mqb_iconv *conv, int8_t *w8, uint32_t *constant, uint32_t *window_weight)
 {
     const struct mqb_conv_shape *shape = &conv->shape;
     int32_t group_c = shape->c / shape->groups, taps = shape->r * shape->s;
@@ -304,7 +410,7 @@ mqb_status mqb_lower_provider(struct mqb_iconv *conv, const struct mqb_compute *
         status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for packed integer weights");
         goto out;
     }
-    bool window = fill_provider(conv, w8, constant, window_weight);
+    bool window = mqb_lower_raw(conv, w8, constant, window_weight);
     if (window && conv->depthwise)
         goto out; /* the sums over windows would cost as much as the layer: the own kernel is the better one */
     status = compute->conv_create(mqb_host_table(), shape, max_images, &plan, error);
@@ -358,5 +464,6 @@ void mqb_lower_conv_destroy(struct mqb_iconv *conv)
     mqb_deallocate(conv->weight_zero);
     mqb_deallocate(conv->logit_scale);
     mqb_deallocate(conv->logit_bias);
+    mqb_deallocate(conv->pairs);
     mqb_deallocate(conv);
 }

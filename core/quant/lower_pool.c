@@ -61,6 +61,9 @@ static mqb_status lower_means(const struct mqb_program *program, const struct mq
             continue;
         struct mqb_imean *mean = &op->means[op->num_means++];
         mean->count = (int32_t)count;
+        mean->rule = program->contract.pool_rule;
+        if (mean->rule == MQB_POOL_ORT && strcmp(node->op->name, "GlobalAveragePool") == 0)
+            mean->rule = MQB_POOL_INTEGER;
         mqb_status status =
             mqb_requantizer_init_count(&mean->requantizer, &program->contract, x->info.scale, 1.0f, y->info.scale, mean->count,
                                        y->info.zero_point, y->info.qmin, y->info.qmax, error);

@@ -154,9 +154,13 @@ static int32_t multiply(const struct binary *s, int32_t a, int32_t b)
 static mqb_status binary_init(struct binary *s, bool product, struct mqb_error *error)
 {
     const int32_t wide = 1 << 30;
-    if (product)
-        return mqb_requantizer_init(&s->product, s->contract, s->a->scale, s->b->scale, s->y->scale, s->y->zero_point, s->low,
-                                    s->high, error);
+    if (product) {
+        mqb_status made = mqb_requantizer_init(&s->product, s->contract, s->a->scale, s->b->scale, s->y->scale,
+                                               s->y->zero_point, s->low, s->high, error);
+        if (s->contract->add_rule == MQB_ADD_FMA)
+            s->product.zp_before = 1;
+        return made;
+    }
     if (s->contract->add_rule != MQB_ADD_RESCALE_EACH && s->contract->add_rule != MQB_ADD_RESCALE_SUM)
         return MQB_OK;
     mqb_status status =
@@ -166,13 +170,34 @@ static mqb_status binary_init(struct binary *s, bool product, struct mqb_error *
                                          error);
 }
 
+/* An addition whose one operand is a convolution that waits for it. */
+static mqb_status lower_fused_add(struct mqb_lowering *lowering, const struct mqb_node *node, bool *fused, struct mqb_error *error)
+{
+    const struct mqb_graph *graph = lowering->graph;
+    int32_t side;
+    *fused = false;
+    for (int32_t i = 0; i < 2; i++) {
+        mqb_node_id producer = node->inputs[i] == MQB_NONE ? MQB_NONE : graph->values[node->inputs[i]].producer;
+        if (producer == MQB_NONE || !lowering->deferred[producer])
+            continue;
+        mqb_status status = mqb_lower_input(lowering, node, 1 - i, &side, error);
+        *fused = true;
+        return status == MQB_OK ? mqb_lower_conv_add(lowering, &graph->nodes[producer], node, side, error) : status;
+    }
+    return MQB_OK;
+}
+
 mqb_status mqb_lower_binary(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)
 {
     struct mqb_program *program = lowering->program;
     bool product = strcmp(node->op->name, "Mul") == 0;
     int32_t a, b = MQB_NONE, out;
     struct mqb_iop *op;
-    mqb_status status = mqb_lower_input(lowering, node, 0, &a, error);
+    bool fused;
+    mqb_status status = lower_fused_add(lowering, node, &fused, error);
+    if (status != MQB_OK || fused)
+        return status;
+    status = mqb_lower_input(lowering, node, 0, &a, error);
     if (status == MQB_OK)
         status = mqb_lower_input(lowering, node, 1, &b, error);
     if (status != MQB_OK)

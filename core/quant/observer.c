@@ -15,11 +15,23 @@ static const struct mqb_observer_kind *const kinds[] = {
     &mqb_observer_minmax,         &mqb_observer_ema_minmax,   &mqb_observer_lsq,
     &mqb_observer_lsqplus,        &mqb_observer_mse,          &mqb_observer_percentile,
     &mqb_observer_percentile_999, &mqb_observer_ema_quantile, &mqb_observer_clip_std,
+    &mqb_observer_kl,             &mqb_observer_ema_mse,      &mqb_observer_ema_quantile_99,
+    &mqb_observer_paper_minmax,   &mqb_observer_paper_average_minmax,
+    &mqb_observer_paper_clip_std, &mqb_observer_paper_batch_mean_max,
+    &mqb_observer_paper_percentile_999,
+    &mqb_observer_paper_lsq,      &mqb_observer_paper_average_lsq, &mqb_observer_paper_lsqplus,
+    &mqb_observer_paper_mse,      &mqb_observer_paper_kl,     &mqb_observer_toolkit_clip_std,
+    &mqb_observer_toolkit_lsq,    &mqb_observer_toolkit_lsqplus,
 };
 #define NUM_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 static const char *const names[] = {"minmax",     "ema_minmax",     "lsq",          "lsqplus",  "mse",
-                                    "percentile", "percentile_999", "ema_quantile", "clip_std", NULL};
+                                    "percentile", "percentile_999", "ema_quantile", "clip_std", "kl",
+                                    "ema_mse", "ema_quantile_99",
+                                    /* the released programs', for compat */
+                                    "paper_minmax", "paper_average_minmax", "paper_clip_std", "paper_batch_mean_max",
+                                    "paper_percentile_999", "paper_lsq", "paper_average_lsq", "paper_lsqplus", "paper_mse",
+                                    "paper_kl", "toolkit_clip_std", "toolkit_lsq", "toolkit_lsqplus", NULL};
 
 const char *const *mqb_observer_names(void)
 {
@@ -40,7 +52,8 @@ static int32_t zero_point_at(const struct mqb_scheme *scheme, float min, float s
 
 void mqb_observer_from_scale(const struct mqb_scheme *scheme, float raw_scale, float min, float *scale, int32_t *zero_point)
 {
-    float s = raw_scale < FLT_EPSILON ? FLT_EPSILON : raw_scale > FLT_MAX ? FLT_MAX : raw_scale;
+    /* Every level, up to 256 steps from zero, stays finite. */
+    float s = raw_scale < FLT_EPSILON ? FLT_EPSILON : raw_scale > FLT_MAX / 256 ? FLT_MAX / 256 : raw_scale;
     if (scheme->pot_scale)
         s = mqb_pot_round(s);
     *scale = s;
@@ -162,6 +175,7 @@ mqb_status mqb_observer_observe(struct mqb_observer *observer, const struct mqb_
                         "observer %s: a tensor of %" PRId64 " numbers does not divide into %" PRId32 " channels",
                         observer->kind->name, x->data ? x->num_elements : 0, channels);
     int64_t size = x->num_elements / channels;
+    observer->batch_images = x->rank > 0 && !observer->scheme.per_channel ? x->dims[0] : 1;
     /* All channels are checked before any statistic moves: a refused batch leaves no trace. */
     for (int32_t c = 0; c < channels; c++) {
         struct mqb_observer_channel *base = &observer->channels[c];

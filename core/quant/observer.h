@@ -33,6 +33,7 @@ struct mqb_observer {
     const struct mqb_observer_kind *kind;
     struct mqb_scheme scheme;
     struct mqb_observer_channel *channels; /* scheme.num_channels */
+    int64_t batch_images;                  /* of the last batch: dims[0] */
     unsigned char *states;
 };
 
@@ -57,13 +58,27 @@ double mqb_observer_error(const struct mqb_scheme *scheme, float scale, int32_t 
 
 extern const struct mqb_observer_kind mqb_observer_minmax;         /* observer_range.c */
 extern const struct mqb_observer_kind mqb_observer_ema_minmax;     /* observer_range.c */
-extern const struct mqb_observer_kind mqb_observer_ema_quantile;   /* observer_range.c */
+extern const struct mqb_observer_kind mqb_observer_ema_quantile;   /* observer_range.c: 99.999 % */
+extern const struct mqb_observer_kind mqb_observer_ema_quantile_99; /* observer_range.c */
 extern const struct mqb_observer_kind mqb_observer_lsq;            /* observer_moments.c */
 extern const struct mqb_observer_kind mqb_observer_lsqplus;        /* observer_moments.c */
 extern const struct mqb_observer_kind mqb_observer_clip_std;       /* observer_moments.c */
 extern const struct mqb_observer_kind mqb_observer_mse;            /* observer_mse.c */
+extern const struct mqb_observer_kind mqb_observer_ema_mse;        /* observer_mse.c */
+extern const struct mqb_observer_kind mqb_observer_kl;             /* observer_kl.c */
 extern const struct mqb_observer_kind mqb_observer_percentile;     /* observer_percentile.c: 99.99 % */
 extern const struct mqb_observer_kind mqb_observer_percentile_999; /* observer_percentile.c: 99.9 % */
+
+/* observer_paper.c: what the released programs do instead, for replaying them (docs/deviations.md). paper_: the paper's code,
+ * which forgets all batches but the last unless its name says otherwise. toolkit_: the toolkit. */
+extern const struct mqb_observer_kind mqb_observer_paper_minmax, mqb_observer_paper_average_minmax;
+extern const struct mqb_observer_kind mqb_observer_paper_clip_std, mqb_observer_paper_batch_mean_max;
+extern const struct mqb_observer_kind mqb_observer_paper_percentile_999, mqb_observer_paper_lsq, mqb_observer_paper_average_lsq;
+extern const struct mqb_observer_kind mqb_observer_paper_lsqplus, mqb_observer_paper_mse, mqb_observer_paper_kl;
+extern const struct mqb_observer_kind mqb_observer_toolkit_clip_std, mqb_observer_toolkit_lsq, mqb_observer_toolkit_lsqplus;
+
+/* The quantiles 1 - q and q of n numbers, by sorting. observer_percentile.c */
+mqb_status mqb_observer_quantiles(const float *x, int64_t n, double q, float *low, float *high, struct mqb_error *error);
 
 /* ---- observer_histogram.c: a distribution in bounded memory ---- */
 

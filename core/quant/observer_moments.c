@@ -85,10 +85,10 @@ static void clip_std_qparams(const struct mqb_observer *observer, const struct m
                              float *scale, int32_t *zero_point)
 {
     const struct moments *moments = state;
-    double spread = observer->kind->parameter * deviation(moments);
+    float mean = to_float(moments->mean), spread = (float)observer->kind->parameter * to_float(deviation(moments));
     (void)base;
-    mqb_observer_from_range(&observer->scheme, to_float(moments->mean - spread), to_float(moments->mean + spread), scale,
-                            zero_point);
+    mqb_observer_from_range(&observer->scheme, to_float((double)mean - (double)spread), to_float((double)mean + (double)spread),
+                            scale, zero_point);
 }
 
 const struct mqb_observer_kind mqb_observer_clip_std = {

@@ -1,7 +1,8 @@
 /*
  * observer_mse.c - the range with the least squared error: both ends shrink together in steps of 1 %, the first best wins.
  *
- * Weights are searched on the tensor itself. Activations come in batches, so their search runs on a histogram of all of them.
+ * Weights are searched on the tensor itself. Activations come in batches, so their search runs on a histogram of all of them;
+ * or on each batch by itself, for a moving average of the ranges.
  */
 #include "quant/observer.h"
 
@@ -72,6 +73,34 @@ static void mse_release(void *state)
 {
     mqb_histogram_release(&((struct mse_state *)state)->histogram);
 }
+
+static mqb_status ema_mse_observe(const struct mqb_observer *observer, const struct mqb_observer_channel *base, void *state,
+                                  const float *x, int64_t n, struct mqb_error *error)
+{
+    struct mse_state *mse = state;
+    struct mse_search tensor = {.scheme = &observer->scheme, .x = x, .n = n};
+    float min = base->batch_min, max = base->batch_max;
+    (void)error;
+    search(&tensor, base->batch_min, base->batch_max, &min, &max);
+    mse->min = base->num_batches == 1 ? min : mse->min * 0.9f + min * 0.1f;
+    mse->max = base->num_batches == 1 ? max : mse->max * 0.9f + max * 0.1f;
+    return MQB_OK;
+}
+
+static void ema_mse_qparams(const struct mqb_observer *observer, const struct mqb_observer_channel *base, const void *state,
+                            float *scale, int32_t *zero_point)
+{
+    const struct mse_state *mse = state;
+    (void)base;
+    mqb_observer_from_range(&observer->scheme, mse->min, mse->max, scale, zero_point);
+}
+
+const struct mqb_observer_kind mqb_observer_ema_mse = {
+    .name = "ema_mse",
+    .channel_size = sizeof(struct mse_state),
+    .observe = ema_mse_observe,
+    .qparams = ema_mse_qparams,
+};
 
 const struct mqb_observer_kind mqb_observer_mse = {
     .name = "mse",

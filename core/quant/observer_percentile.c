@@ -29,6 +29,19 @@ static float sorted_quantile(const float *sorted, int64_t n, double q)
     return (float)((double)sorted[below] + part * ((double)sorted[below + 1] - (double)sorted[below]));
 }
 
+mqb_status mqb_observer_quantiles(const float *x, int64_t n, double q, float *low, float *high, struct mqb_error *error)
+{
+    float *sorted = mqb_allocate_array((size_t)n, sizeof(float));
+    if (!sorted)
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory to sort a weight of %lld numbers", (long long)n);
+    memcpy(sorted, x, (size_t)n * sizeof(float));
+    qsort(sorted, (size_t)n, sizeof(float), compare_floats);
+    *low = sorted_quantile(sorted, n, 1.0 - q);
+    *high = sorted_quantile(sorted, n, q);
+    mqb_deallocate(sorted);
+    return MQB_OK;
+}
+
 static mqb_status percentile_observe(const struct mqb_observer *observer, const struct mqb_observer_channel *base, void *state,
                                      const float *x, int64_t n, struct mqb_error *error)
 {
@@ -37,14 +50,10 @@ static mqb_status percentile_observe(const struct mqb_observer *observer, const 
         float max_abs = -base->batch_min > base->batch_max ? -base->batch_min : base->batch_max;
         return mqb_histogram_add(&percentile->histogram, max_abs, x, n, error);
     }
-    float *sorted = mqb_allocate_array((size_t)n, sizeof(float));
-    if (!sorted)
-        return mqb_fail(error, MQB_ERR_MEMORY, "no memory to sort a weight of %lld numbers", (long long)n);
-    memcpy(sorted, x, (size_t)n * sizeof(float));
-    qsort(sorted, (size_t)n, sizeof(float), compare_floats);
-    float min = sorted_quantile(sorted, n, 1.0 - observer->kind->parameter);
-    float max = sorted_quantile(sorted, n, observer->kind->parameter);
-    mqb_deallocate(sorted);
+    float min, max;
+    mqb_status status = mqb_observer_quantiles(x, n, observer->kind->parameter, &min, &max, error);
+    if (status != MQB_OK)
+        return status;
     if (base->num_batches == 1 || min < percentile->min)
         percentile->min = min;
     if (base->num_batches == 1 || max > percentile->max)

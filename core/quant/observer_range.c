@@ -90,3 +90,11 @@ const struct mqb_observer_kind mqb_observer_ema_quantile = {
     .observe = ema_quantile_observe,
     .qparams = moving_qparams,
 };
+
+const struct mqb_observer_kind mqb_observer_ema_quantile_99 = {
+    .name = "ema_quantile_99",
+    .channel_size = sizeof(struct moving_range),
+    .parameter = 0.99,
+    .observe = ema_quantile_observe,
+    .qparams = moving_qparams,
+};

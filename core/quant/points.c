@@ -16,6 +16,8 @@ void mqb_scheme_make(const struct mqb_backend_rules *rules, int role, int bits, 
     *scheme = weight ? rules->weight : rules->activation;
     scheme->struct_size = sizeof(*scheme);
     scheme->role = role;
+    if (scheme->bits > 0 && bits > scheme->bits) /* the most that the target takes */
+        bits = scheme->bits;
     scheme->bits = bits;
     scheme->qmin = (is_signed ? -(1 << (bits - 1)) : 0) + (narrow ? 1 : 0);
     scheme->qmax = is_signed ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
@@ -44,6 +46,10 @@ static mqb_status point_scheme(const struct mqb_graph *graph, const struct mqb_n
     if (channels < 1 || channels > INT32_MAX)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "tensor '%s' has %" PRId64 " output channels", value->name, channels);
     mqb_scheme_make(config->rules, (int)role, bits, (int)channels, scheme);
+    if (role == MQB_ROLE_WEIGHT && value->rank == 2 && config->rules->linear_per_tensor) {
+        scheme->per_channel = 0;
+        scheme->num_channels = 1;
+    }
     return MQB_OK;
 }
 

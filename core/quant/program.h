@@ -2,7 +2,8 @@
  * program.h - the lowered integer program. Room-internal.
  *
  * Tensors are NHWC (or [N][F], kept as 1 x 1 x F), one byte a code, in the stored form: code + offset, offset = 128 for signed
- * codes and 0 for unsigned ones. Where a zero point is named `stored`, it is z + offset of its tensor.
+ * codes and 0 for unsigned ones. Where a zero point is named `stored`, it is z + offset of its tensor. Tensors of float
+ * islands hold floats instead, in the same order.
  * Everything here is made by the lowering and read-only afterwards; a run only needs one arena a worker.
  */
 #ifndef MQB_PROGRAM_H
@@ -17,6 +18,8 @@ struct mqb_itensor {
     int32_t h, w, c;
     int32_t offset; /* 128 if signed */
     int32_t zero_stored;
+    bool real;           /* floats, no codes: the tensor of a float island */
+    int32_t index;       /* in program->coded; MQB_NONE: real */
     size_t place;        /* in the arena */
     int32_t first, last; /* operators that write it and read it last */
 };
@@ -27,8 +30,18 @@ enum mqb_iop_kind {
     MQB_IOP_BINARY = 2, /* out = table[a * 256 + b]: add, mul */
     MQB_IOP_MAX_POOL = 3,
     MQB_IOP_AVERAGE_POOL = 4,
-    MQB_IOP_MOVE = 5,   /* runs of codes: slice, pad, concat, flatten */
-    MQB_IOP_SHUFFLE = 6 /* a permutation of the channels of each pixel */
+    MQB_IOP_MOVE = 5,     /* runs of codes: slice, pad, concat, flatten */
+    MQB_IOP_SHUFFLE = 6,  /* a permutation of the channels of each pixel */
+    MQB_IOP_CHANNELS = 7, /* out = table[channel * 256 + in]: batch norm that stands alone */
+    MQB_IOP_QUANTIZE = 8, /* reals to codes */
+    MQB_IOP_REAL = 9      /* an operator that stays in float */
+};
+
+/* Rows of reals to codes, equal to mqb_quantize_value bit for bit. */
+struct mqb_quantize_rows {
+    const struct mqb_contract *contract;
+    float scale;
+    int32_t zero_point, low, high, offset;
 };
 
 /* A row of accumulators to codes. Vector forms where the contract is a float or a double product with rounding to nearest;
@@ -63,12 +76,32 @@ struct mqb_iconv {
     void *packed;
     uint32_t *constant, *window_weight; /* window_weight NULL: all zero */
     struct mqb_rescale rescale;
-    /* The last layer without a point: logit = f(f(A) * logit_scale[k]) + logit_bias[k]. */
+    /* A real result, f(f(A) * logit_scale[k]) + logit_bias[k]: of the last layer without a point, of a layer before a float
+     * island, and of one that takes an addition over. */
     float *logit_scale, *logit_bias;
+    bool half; /* real results are rounded to IEEE half */
+    /* Conv + Add: codes of side_scale * (side - side_zero) + the real result. */
+    bool adds;
+    float side_scale;
+    int32_t side_zero; /* stored */
+    struct mqb_quantize_rows quantize;
+    /* 16-bit pairs (own kernel): w8 as [k][r][s][c / groups], with constant and window_weight as above. NULL: exact sums. */
+    int8_t *pairs;
+};
+
+/* An operator of the network that runs in float, by the code that runs it in training. */
+struct mqb_ireal {
+    const struct mqb_node *node;
+    struct mqb_op_context context; /* made last, when the size of a group is known */
+    const float *fixed[MQB_MAX_INPUTS];
+    int32_t operand[MQB_MAX_INPUTS]; /* by input of the node: index into op->in, or MQB_NONE: fixed or absent */
+    size_t scratch;
+    bool created, by_blocks;
 };
 
 struct mqb_imean {
     int32_t count; /* what the sum is divided by */
+    int32_t rule;  /* enum mqb_pool_rule; a mean over the whole image under MQB_POOL_ORT is INTEGER */
     struct mqb_requantizer requantizer;
 };
 
@@ -82,9 +115,12 @@ struct mqb_iop {
     char *name;   /* of the graph's node */
     int32_t num_in;
     int32_t in[MQB_MAX_INPUTS];
-    int32_t out;            /* MQB_NONE: the logits */
-    struct mqb_iconv *conv; /* owned */
-    /* TABLE: [256]; BINARY: [65536]; MAX_POOL, SHUFFLE: NULL or [256] applied to the result; MOVE: [num_in][256] or NULL. */
+    int32_t out;                       /* MQB_NONE: the logits */
+    struct mqb_iconv *conv;            /* owned */
+    struct mqb_ireal *real;            /* REAL; owned */
+    struct mqb_quantize_rows quantize; /* QUANTIZE */
+    /* TABLE: [256]; CHANNELS: [c][256]; BINARY: [65536]; MAX_POOL, SHUFFLE: NULL or [256] applied to the result; MOVE:
+     * [num_in][256] or NULL. */
     uint8_t *table;
     struct mqb_window window;
     struct mqb_imean *means; /* AVERAGE_POOL: one for each size of window that occurs, */
@@ -102,10 +138,13 @@ struct mqb_program {
     char *profile;
     struct mqb_itensor *tensors;
     int32_t num_tensors, tensors_capacity;
+    int32_t *coded; /* the tensors that hold codes, which is what the outside sees */
+    int32_t num_coded;
     struct mqb_iop *ops;
     int32_t num_ops, ops_capacity;
     int32_t input;  /* tensor */
     int32_t output; /* tensor, or MQB_NONE: the last operator writes logits */
+    bool half;      /* float islands compute in IEEE half */
     int64_t num_classes;
     int32_t group;     /* images a task takes together */
     size_t arena_size; /* bytes a worker needs: tensors, then accumulators, then scratch of the kernels */
@@ -121,6 +160,8 @@ struct mqb_lowering {
     int32_t *consumers;  /* by value: how many nodes read it */
     mqb_node_id *reader; /* by value: one of them */
     bool *fused;         /* by node: done by its producer */
+    bool *deferred;      /* by node: a convolution that runs with the addition behind it */
+    int32_t *quantized;  /* float islands: by frozen entry, the tensor of its codes; MQB_NONE: none yet */
 };
 
 /* Where a node's result ends after the activations that its operator takes over. */
@@ -146,6 +187,30 @@ void mqb_lower_bounds(const struct mqb_program *program, const struct mqb_itenso
 
 /* lower_conv.c. provider: hands a layer to the compute provider's integer kernels if it has one for the shape. */
 mqb_status mqb_lower_conv(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);
+/* A deferred convolution with the addition `add` in its epilogue; `side`: the tensor of the other operand. */
+mqb_status mqb_lower_conv_add(struct mqb_lowering *lowering, const struct mqb_node *node, const struct mqb_node *add,
+                              int32_t side, struct mqb_error *error);
+/* From a real input under float islands: the result is real, too. */
+mqb_status mqb_lower_conv_island(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);
+/* lower_pairs.c: 16-bit pairs where a pair of this layer can saturate; else nothing changes. */
+mqb_status mqb_lower_pairs(const struct mqb_node *node, const struct mqb_itensor *x, struct mqb_iconv *conv,
+                           struct mqb_error *error);
+/* Weights back in ONNX order as signed bytes, and the constants of the head of lower_conv.c. True: the sums over windows are
+ * needed. */
+bool mqb_lower_raw(const struct mqb_iconv *conv, int8_t *w8, uint32_t *constant, uint32_t *window_weight);
+/* lower_affine.c */
+mqb_status mqb_lower_batch_norm(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);
+/* lower_island.c: input 0 of a layer as codes, quantized in front of it. */
+mqb_status mqb_lower_quantized(struct mqb_lowering *lowering, const struct mqb_node *node, int32_t *tensor,
+                               struct mqb_error *error);
+/* A whole graph whose convolutions and linear layers alone run in integers. */
+mqb_status mqb_lower_islands(struct mqb_lowering *lowering, struct mqb_error *error);
+mqb_status mqb_lower_real_tensor(struct mqb_lowering *lowering, const struct mqb_node *node, mqb_value_id value,
+                                 int32_t *tensor, struct mqb_error *error);
+/* The states of the float operators; scratch: the most that one of them needs. */
+mqb_status mqb_lower_open_reals(struct mqb_program *program, const struct mqb_graph *graph, size_t *scratch,
+                                struct mqb_error *error);
+void mqb_lower_real_destroy(struct mqb_ireal *real);
 mqb_status mqb_lower_provider(struct mqb_iconv *conv, const struct mqb_compute *compute, int32_t max_images,
                               struct mqb_error *error);
 void mqb_lower_conv_destroy(struct mqb_iconv *conv);
@@ -172,11 +237,26 @@ mqb_status mqb_rescale_create(struct mqb_rescale *rescale, const struct mqb_cont
 void mqb_rescale_destroy(struct mqb_rescale *rescale);
 void mqb_rescale_run(const struct mqb_rescale *rescale, const int32_t *accumulators, int64_t num_pixels, uint8_t *codes);
 
-/* iexec_conv.c: n images. out: codes, or logits if the layer has no output tensor. */
+/* iexec_real.c */
+void mqb_quantize_rows(const struct mqb_quantize_rows *q, int64_t size, const float *x, uint8_t *codes);
+/* A row of `size` accumulators to reals. */
+void mqb_real_row(int32_t size, const int32_t *accumulators, const float *scale, const float *bias, float *y);
+/* y += scale * (code - zero) */
+void mqb_real_add_codes(int32_t size, const uint8_t *codes, int32_t zero, float scale, float *y);
+/* Nearest IEEE halves, saturated, in place: mqb_requant_half for rows. */
+void mqb_real_halves(int64_t size, float *y);
+/* n images of a float operator. */
+void mqb_ireal_run(const struct mqb_program *program, const struct mqb_iop *op, int64_t n, char *arena, void *scratch);
+
+/* iexec_pairs.c: accumulators [p][q][k] of one image, pairs of products saturated to 16 bits. */
+void mqb_pairs_pixel(const struct mqb_iconv *conv, const uint8_t *x, int32_t p, int32_t q, uint8_t *patch,
+                     int32_t *accumulators);
+
+/* iexec_conv.c: n images. out: codes, or reals. side: the codes that a fused addition adds, else NULL. */
 size_t mqb_iconv_accumulators_size(const struct mqb_iconv *conv, int32_t group);
 size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv, int32_t group);
-void mqb_iconv_run(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch,
-                   uint8_t *codes, float *logits);
+void mqb_iconv_run(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, const uint8_t *side, int32_t *accumulators,
+                   void *scratch, uint8_t *codes, float *logits);
 
 /* iexec_ops.c: every other operator, one image. */
 void mqb_iop_run(const struct mqb_program *program, const struct mqb_iop *op, const uint8_t *const *in, uint8_t *out);

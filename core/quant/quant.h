@@ -58,6 +58,8 @@ struct mqb_frozen {
     mqb_value_id value;      /* in deploy->graph: the tensor that carries these codes (activation), or the weight */
     mqb_node_id point;       /* in the trained graph: the FakeQuantize node that it comes from */
     int32_t role;
+    bool is_private;         /* activation: node `reader` alone reads these codes; others have codes of their own or the real value */
+    mqb_node_id reader;      /* in deploy->graph, if private */
     char *name;              /* of the value */
     struct mqb_scheme scheme;
     int32_t num_channels;
@@ -79,24 +81,29 @@ struct mqb_deploy {
 mqb_status mqb_deploy_create(const struct mqb_graph *trained, const struct mqb_points *points, struct mqb_deploy **deploy,
                              struct mqb_error *error);
 void mqb_deploy_destroy(struct mqb_deploy *deploy);
-const struct mqb_frozen *mqb_deploy_find(const struct mqb_deploy *deploy, mqb_value_id value); /* NULL: float */
+/* The codes that every reader of the value sees; NULL: float, or private codes alone. */
+const struct mqb_frozen *mqb_deploy_find(const struct mqb_deploy *deploy, mqb_value_id value);
+/* The codes in which node `reader` reads the value: its private ones, else those of all; NULL: float. */
+const struct mqb_frozen *mqb_deploy_find_input(const struct mqb_deploy *deploy, mqb_value_id value, mqb_node_id reader);
 
 /* ---- lower.c, iexec.c: the integer program ---- */
 
 struct mqb_program;
 
 /* Lowers under a contract. Refuses what cannot run in integers (an operator without an integer form, an accumulator that can
- * overflow, a scale out of range) and names the layer. */
+ * overflow, a scale out of range) and names the layer. Under MQB_SCOPE_CONV_AND_LINEAR convolutions and linear layers run in
+ * integers and everything else in float; such a program reads the deployment's graph, which must outlive it. */
 mqb_status mqb_program_create(const struct mqb_deploy *deploy, const struct mqb_backend_rules *rules,
                               const struct mqb_compute *compute, struct mqb_program **program, struct mqb_error *error);
 void mqb_program_destroy(struct mqb_program *program);
 
-/* One tensor of the program. codes are [n][h][w][c] (or [n][f]), one byte each; `code - 128` if is_signed is the stored form:
+/* One tensor of codes of the program. codes are [n][h][w][c] (or [n][f]), one byte each; `code - 128` if is_signed is the stored form:
  * real = scale * (code - zero_point), code = stored byte + (is_signed ? -128 : 0). */
 struct mqb_program_tensor {
     mqb_value_id value;  /* of deploy->graph */
+    mqb_node_id point;   /* in the trained graph: its FakeQuantize node; MQB_NONE: it carries its input's parameters on */
     const char *name;
-    const char *layer;   /* node that produced it */
+    const char *layer;   /* node that produced it; under float islands the layer that reads it */
     float scale;
     int32_t zero_point;
     int32_t qmin, qmax;
@@ -115,11 +122,19 @@ struct mqb_program_bias {
 };
 bool mqb_program_bias(const struct mqb_program *program, int index, struct mqb_program_bias *bias);
 
+/* The program as ONNX, in the form that `flags` says (enum mqb_quantized_onnx). (program_onnx.c) */
+mqb_status mqb_program_export_onnx(const struct mqb_program *program, const struct mqb_deploy *deploy, uint32_t flags,
+                                   const char *path, struct mqb_error *error);
+
 /* Runs n images: x float NHWC as the FP32 network takes it (quantized on entry by the contract's input rule).
  * logits: [n][classes] float: the last accumulators times s_x s_w, or the dequantized output codes.
  * taps: NULL, or num_tensors pointers (NULL entries allowed), each n * size bytes to receive the stored codes. */
 mqb_status mqb_program_run(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n, float *logits,
                            uint8_t *const *taps, struct mqb_error *error);
+/* The same, but where forced[tensor] is not NULL, it ([n][h][w][c], stored codes) is what the operators behind read instead of
+ * the tensor; its tap still has what its own operator made. So each operator can be looked at on given inputs. */
+mqb_status mqb_program_run_forced(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n, float *logits,
+                                  uint8_t *const *taps, const uint8_t *const *forced, struct mqb_error *error);
 
 /* requant.c: one accumulator through a contract, the scalar definition that every kernel must equal.
  * multiplier: s_x * s_w / s_y folded by the contract. */

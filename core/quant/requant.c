@@ -304,13 +304,17 @@ int32_t mqb_requantize(const struct mqb_requantizer *r, int32_t accumulator)
     return clamp_int(saturate_i16(r, v) + r->zero_point, r->low, r->high);
 }
 
+bool mqb_requant_zero_before(const struct mqb_contract *contract)
+{
+    return contract->zp_before &&
+           (contract->intermediate == MQB_INTERMEDIATE_F16 || contract->intermediate == MQB_INTERMEDIATE_F32);
+}
+
 int32_t mqb_quantize_value(const struct mqb_contract *contract, float x, float scale, int32_t zero_point, int32_t low,
                            int32_t high)
 {
     float v = contract->input_divide ? x / scale : x * (1.0f / scale);
-    /* A target whose layers hand over floats quantizes its input as it quantizes between layers. */
-    bool before = contract->zp_before &&
-                  (contract->intermediate == MQB_INTERMEDIATE_F16 || contract->intermediate == MQB_INTERMEDIATE_F32);
+    bool before = mqb_requant_zero_before(contract);
     if (before)
         v += (float)zero_point;
     double rounded = mqb_requant_round(v, contract->input_rounding);

@@ -26,6 +26,9 @@ mqb_status mqb_requantizer_init_count(struct mqb_requantizer *r, const struct mq
                                       float s_y, int32_t count, int32_t zero_point, int32_t low, int32_t high,
                                       struct mqb_error *error);
 
+/* Whether a real number's code has its zero point added before rounding: a target whose layers hand over floats quantizes its
+ * input as it quantizes between layers. */
+bool mqb_requant_zero_before(const struct mqb_contract *contract);
 /* A real number to its code by the contract's input rule; NaN becomes `low`. */
 int32_t mqb_quantize_value(const struct mqb_contract *contract, float x, float scale, int32_t zero_point, int32_t low,
                            int32_t high);

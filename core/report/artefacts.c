@@ -1,5 +1,6 @@
 /* artefacts.c - what a run leaves in --out. */
 #include "report/artefacts.h"
+#include "quant/program_view.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ mqb_status mqb_result_add_file(struct mqb_result *result, const char *path, stru
 /* What the exporters' callbacks work on. */
 struct engine {
     const struct mqb_deploy *deploy;
+    const struct mqb_program *program;
     struct mqb_result *result;
 };
 
@@ -63,14 +65,30 @@ static mqb_status write_onnx(const struct mqb_export *request, const char *name,
     return status;
 }
 
-static json_t *frozen_json(const struct mqb_frozen *frozen)
+static mqb_status write_quantized_onnx(const struct mqb_export *request, const char *name, uint32_t flags, struct mqb_error *error)
+{
+    const struct engine *engine = request->engine;
+    mqb_status status = check_name(name, error);
+    if (status != MQB_OK)
+        return status;
+    char *path = mqb_path_join(request->dir, name);
+    status = path == NULL ? mqb_fail(error, MQB_ERR_MEMORY, "no memory for a path")
+                          : mqb_program_export_onnx(engine->program, engine->deploy, flags, path, error);
+    if (status == MQB_OK)
+        status = mqb_result_add_file(engine->result, path, error);
+    mqb_deallocate(path);
+    return status;
+}
+
+static json_t *frozen_json(const struct mqb_graph *graph, const struct mqb_frozen *frozen)
 {
     json_t *scales = json_array(), *zero_points = json_array();
     for (int c = 0; c < frozen->num_channels; c++) {
         json_array_append_new(scales, json_real(frozen->scale[c]));
         json_array_append_new(zero_points, json_integer(frozen->zero_point[c]));
     }
-    return json_pack("{s:s, s:s, s:i, s:b, s:b, s:i, s:i, s:o, s:o}", "tensor", frozen->name, "role",
+    const char *reader = frozen->is_private && frozen->reader != MQB_NONE ? graph->nodes[frozen->reader].name : NULL;
+    return json_pack("{s:s, s:s*, s:s, s:i, s:b, s:b, s:i, s:i, s:o, s:o}", "tensor", frozen->name, "reader", reader, "role",
                      frozen->role == MQB_ROLE_WEIGHT ? "weight" : "activation", "bits", frozen->scheme.bits, "symmetric",
                      frozen->scheme.symmetric, "per_channel", frozen->scheme.per_channel, "qmin", frozen->qmin, "qmax", frozen->qmax,
                      "scale", scales, "zero_point", zero_points);
@@ -81,7 +99,7 @@ static mqb_status write_qparams(const struct mqb_export *request, const struct m
 {
     json_t *points = json_array();
     for (int i = 0; i < deploy->num_frozen; i++)
-        json_array_append_new(points, frozen_json(&deploy->frozen[i]));
+        json_array_append_new(points, frozen_json(deploy->graph, &deploy->frozen[i]));
     json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:o}", "schema", "mqbench.qparams/1", "model", result->model_name, "backend",
                              result->backend, "algo", result->algo, "points", points);
     char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
@@ -110,6 +128,7 @@ static mqb_status list_tensors(const struct mqb_deploy *deploy, const struct mqb
         (*tensors)[i] = (struct mqb_export_tensor){
             .struct_size = sizeof **tensors, .role = f->role, .name = f->name, .bits = f->scheme.bits, .codes = f->codes,
             .num_codes = f->num_codes,
+            .reader = f->is_private && f->reader != MQB_NONE ? deploy->graph->nodes[f->reader].name : NULL,
             .qparams = {.struct_size = sizeof(struct mqb_qparams), .num_channels = f->num_channels, .scale = f->scale,
                         .zero_point = f->zero_point, .qmin = f->qmin, .qmax = f->qmax},
         };
@@ -131,28 +150,38 @@ static mqb_status list_tensors(const struct mqb_deploy *deploy, const struct mqb
     return MQB_OK;
 }
 
+char *mqb_artefacts_model(const struct mqb_result *result)
+{
+    char *model = mqb_strdup(result->model_name), *dot = model != NULL ? strrchr(model, '.') : NULL;
+    if (dot != NULL && dot != model)
+        *dot = '\0';
+    return model;
+}
+
 mqb_status mqb_artefacts_write(const char *dir, const struct mqb_deploy *deploy, const struct mqb_program *program,
                                const struct mqb_backend *backend, const struct mqb_options *backend_options,
                                struct mqb_result *result, struct mqb_error *error)
 {
-    struct engine engine = {deploy, result};
+    struct engine engine = {deploy, program, result};
     struct mqb_export_tensor *tensors = NULL;
     uint32_t num_tensors = 0;
     int32_t *zero = NULL;
-    char *model = mqb_strdup(result->model_name), *onnx = NULL;
+    struct mqb_steps *steps = NULL;
+    char *model = mqb_artefacts_model(result), *onnx = NULL;
     mqb_status status = mqb_dir_create(dir, error);
     if (status == MQB_OK)
         status = list_tensors(deploy, program, &tensors, &num_tensors, &zero, error);
+    if (status == MQB_OK)
+        status = mqb_program_view_create(program, deploy, &steps, error);
     if (status == MQB_OK && model == NULL)
         status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for the artefacts");
     if (status != MQB_OK)
         goto out;
-    char *dot = strrchr(model, '.');
-    if (dot != NULL && dot != model)
-        *dot = '\0';
     struct mqb_export request = {
         .struct_size = sizeof request, .num_tensors = num_tensors, .tensors = tensors, .dir = dir, .model_name = model,
         .graph = deploy->graph, .write_text = write_text, .write_onnx = write_onnx, .engine = &engine,
+        .write_quantized_onnx = write_quantized_onnx,
+        .steps = steps,
     };
     if ((status = write_qparams(&request, deploy, result, error)) != MQB_OK)
         goto out;
@@ -165,5 +194,6 @@ out:
     mqb_deallocate(model);
     mqb_deallocate(tensors);
     mqb_deallocate(zero);
+    mqb_program_view_destroy(steps);
     return status;
 }

@@ -53,13 +53,12 @@ static mqb_status open_comparison(struct comparison *c, struct mqb_error *error)
     for (int t = 0; t < c->num_tensors; t++) {
         const struct mqb_program_tensor *tensor = mqb_program_tensor(config->program, t);
         struct mqb_layer_report *layer = &result->layers[t];
-        const struct mqb_frozen *frozen = mqb_deploy_find(config->deploy, tensor->value);
         int bits = 1;
         while (bits < 8 && tensor->qmax - tensor->qmin >= 1 << bits)
             bits++;
         mqb_node_id producer = config->trained->values[tensor->value].producer;
         /* Held against the output of its point; a tensor that carries its input's parameters on, against itself. */
-        c->fake[t] = frozen != NULL ? config->trained->nodes[frozen->point].output : tensor->value;
+        c->fake[t] = tensor->point != MQB_NONE ? config->trained->nodes[tensor->point].output : tensor->value;
         layer->name = mqb_strdup(tensor->layer != NULL ? tensor->layer : "input");
         layer->tensor = mqb_strdup(tensor->name);
         layer->op = mqb_strdup(producer == MQB_NONE ? "input" : config->trained->nodes[producer].op->name);
@@ -155,9 +154,9 @@ static mqb_status explain_first(struct comparison *c, struct mqb_error *error)
     struct mqb_result *result = c->result;
     const struct mqb_layer_report *layer = &result->layers[c->first];
     mqb_value_id before = mqb_program_tensor(c->config->program, c->first)->value;
-    const struct mqb_frozen *frozen = mqb_deploy_find(c->config->deploy, before);
-    if (frozen != NULL)
-        before = c->config->trained->nodes[frozen->point].inputs[0];
+    mqb_node_id point = mqb_program_tensor(c->config->program, c->first)->point;
+    if (point != MQB_NONE)
+        before = c->config->trained->nodes[point].inputs[0];
     mqb_status status = run_images(c, &before, 1, true, error);
     if (status != MQB_OK)
         return status;

@@ -1,7 +1,9 @@
 /* job.c - the main job, stage by stage. Each stage reads what the earlier ones left in struct job and adds to the result. */
 #include "report/report.h"
 #include "report/artefacts.h"
+#include "report/bracket.h"
 #include "report/compare.h"
+#include "report/prove.h"
 #include "report/fold_proof.h"
 
 #include <math.h>
@@ -602,6 +604,17 @@ static mqb_status evaluate_integer(struct job *job, struct mqb_error *error)
     return status;
 }
 
+/* A closed library is somewhere between its models. */
+static mqb_status bracket(struct job *job, struct mqb_error *error)
+{
+    struct mqb_bracket_config config = {
+        .backend = job->backend, .options = job->backend_options, .rules = &job->rules, .trained = job->quantized, .deploy = job->deploy,
+        .compute = job->session.compute, .pool = job->session.pool, .dataset = job->dataset, .normalize = &job->normalize,
+        .fake_logits = job->fake_logits,
+    };
+    return job->config->bracket ? mqb_bracket_run(&config, job->result, error) : MQB_OK;
+}
+
 static mqb_status compare(struct job *job, struct mqb_error *error)
 {
     struct mqb_compare_config config = {
@@ -609,6 +622,19 @@ static mqb_status compare(struct job *job, struct mqb_error *error)
         .compute = job->session.compute, .pool = job->session.pool, .dataset = job->dataset, .normalize = &job->normalize,
     };
     return mqb_compare_layers(&config, job->result, error);
+}
+
+static mqb_status prove(struct job *job, struct mqb_error *error)
+{
+    char *model = mqb_artefacts_model(job->result);
+    struct mqb_prove_config config = {
+        .home = job->session.home, .dir = job->config->out, .model_name = model, .backend = job->backend, .deploy = job->deploy,
+        .program = job->program, .dataset = job->dataset, .normalize = &job->normalize, .pool = job->session.pool,
+    };
+    mqb_status status = model != NULL ? mqb_prove(&config, job->config->prove, error)
+                                      : mqb_fail(error, MQB_ERR_MEMORY, "no memory for the name of the model");
+    mqb_deallocate(model);
+    return status;
 }
 
 /* ---- all of it ---- */
@@ -640,11 +666,14 @@ static mqb_status run_stages(struct job *job, struct mqb_error *error)
     if ((status = lower(job, error)) != MQB_OK || (result->deployable && (status = prove_fold(job, error)) != MQB_OK))
         return status;
     if (result->deployable) {
-        if ((status = evaluate_integer(job, error)) != MQB_OK || (status = compare(job, error)) != MQB_OK)
+        if ((status = evaluate_integer(job, error)) != MQB_OK || (status = compare(job, error)) != MQB_OK ||
+            (status = bracket(job, error)) != MQB_OK)
             return status;
     }
     if (job->config->out != NULL && job->program != NULL)
         status = mqb_artefacts_write(job->config->out, job->deploy, job->program, job->backend, job->backend_options, result, error);
+    if (status == MQB_OK && job->config->prove != NULL && job->config->out != NULL && job->program != NULL)
+        status = prove(job, error);
     if (status == MQB_OK && result->training.checkpoint_error[0] != '\0')
         status = mqb_fail(error, MQB_ERR_IO, "%s", result->training.checkpoint_error);
     return status;

@@ -37,9 +37,11 @@ struct mqb_job_config {
     size_t train_limit, test_limit;
     const char *out;        /* folder for artefacts, or NULL */
     bool resume;
+    bool bracket;           /* integers under every profile of a bracketed backend */
     bool force;             /* fake quantization alone for an algorithm that the backend's hardware cannot run */
     const char *const *command_line; /* argv, for the record; NULL-terminated, or NULL */
     const struct mqb_progress_sink *progress;
+    struct mqb_prove_request *prove; /* NULL, or proofs to run on the artefacts in `out` (prove.h) */
 };
 
 struct mqb_layer_report {
@@ -53,6 +55,13 @@ struct mqb_layer_report {
     int32_t zero_point;
     int32_t bits;
     bool first;          /* the first layer, in execution order, that differs */
+};
+
+/* The integer result under one model of a closed library. */
+struct mqb_bracket_profile {
+    char *name;
+    struct mqb_accuracy integer;
+    int64_t labels_agree; /* with fake quantization */
 };
 
 struct mqb_plugin_use {
@@ -80,6 +89,8 @@ struct mqb_result {
     bool forced;            /* an algorithm that hardware cannot run, on a backend that deploys: fake quantization alone */
     char *deploy_reason;    /* why not, or "" */
     bool bracketed;         /* the contract is a model of a closed library */
+    struct mqb_bracket_profile *bracket; /* under each of its models, the run's own first; none: not asked for */
+    int num_bracket;
     bool has_fold;          /* the folded graph was compared with the trained one, quantization off */
     double fold_difference; /* of the logits, relative to the largest */
     int64_t labels_agree, labels_compared;

@@ -32,6 +32,9 @@ void mqb_result_destroy(struct mqb_result *result)
         mqb_deallocate(result->files[i]);
     for (int i = 0; i < result->num_command; i++)
         mqb_deallocate(result->command[i]);
+    for (int i = 0; i < result->num_bracket; i++)
+        mqb_deallocate(result->bracket[i].name);
+    mqb_deallocate(result->bracket);
     mqb_deallocate(result->layers);
     mqb_deallocate(result->plugins);
     mqb_deallocate(result->files);
@@ -120,6 +123,17 @@ static json_t *accuracy_json(bool has, const struct mqb_accuracy *accuracy)
                      rounded(high, 1e-4));
 }
 
+static json_t *bracket_json(const struct mqb_result *r)
+{
+    json_t *profiles = json_array();
+    for (int i = 0; i < r->num_bracket; i++) {
+        const struct mqb_bracket_profile *p = &r->bracket[i];
+        json_array_append_new(profiles, json_pack("{s:s, s:o, s:o}", "profile", p->name, "integer", accuracy_json(true, &p->integer),
+                                                  "labels", percent(p->labels_agree, p->integer.n)));
+    }
+    return profiles;
+}
+
 static json_t *recipe_json(const struct mqb_recipe *r)
 {
     return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:i, s:i, s:i, s:b, s:i, s:b}", "epochs", r->epochs, "batch",
@@ -206,6 +220,8 @@ static void add_outcome(json_t *root, const struct mqb_result *r)
                                                     accuracy_json(r->has_calibrated, &r->calibrated), "fake",
                                                     accuracy_json(r->has_fake, &r->fake), "integer",
                                                     accuracy_json(r->has_integer, &r->integer)));
+    if (r->num_bracket > 0)
+        json_object_set_new(root, "bracket", bracket_json(r));
     json_object_set_new(root, "agreement",
                         json_pack("{s:o, s:I, s:o, s:I}", "labels", percent(r->labels_agree, r->labels_compared), "images",
                                   (json_int_t)(agreed ? r->labels_compared : 0), "max_steps",
@@ -256,7 +272,7 @@ mqb_status mqb_result_json(const struct mqb_result *result, char **text, struct 
     json_t *root = json_object();
     add_setup(root, result);
     add_outcome(root, result);
-    return dump(root, 28, text, error);
+    return dump(root, result->num_bracket > 0 ? 29 : 28, text, error);
 }
 
 mqb_status mqb_fp32_json(const char *command, const struct mqb_fp32_config *config, const struct mqb_fp32_result *result,

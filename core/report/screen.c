@@ -98,6 +98,29 @@ static void add_accuracies(struct screen *s, const struct mqb_result *r)
     mqb_text_add(&s->text, "\n");
 }
 
+static double top1_percent(const struct mqb_accuracy *a)
+{
+    return a->n > 0 ? 100.0 * (double)a->top1 / (double)a->n : 0.0;
+}
+
+/* The interval in which a closed library's accuracy is to be expected, and what gives its ends. */
+static void add_bracket(struct screen *s, const struct mqb_result *r)
+{
+    double low = 100.0, high = 0.0;
+    for (int i = 0; i < r->num_bracket; i++) {
+        double top1 = top1_percent(&r->bracket[i].integer);
+        low = top1 < low ? top1 : low;
+        high = top1 > high ? top1 : high;
+    }
+    if (r->num_bracket == 0)
+        return;
+    label(s, "bracket");
+    mqb_text_add(&s->text, "integer top-1 %.2f .. %.2f %%:", low, high);
+    for (int i = 0; i < r->num_bracket; i++)
+        mqb_text_add(&s->text, "%s %s %.2f %%", i ? "," : "", r->bracket[i].name, top1_percent(&r->bracket[i].integer));
+    mqb_text_add(&s->text, "\n");
+}
+
 static void add_deployable(struct screen *s, const struct mqb_result *r)
 {
     const char *reason = r->deploy_reason != NULL ? r->deploy_reason : "";
@@ -116,6 +139,7 @@ static void add_deployable(struct screen *s, const struct mqb_result *r)
     mqb_text_wrap(&s->text, sentence != NULL ? sentence : "-", LABEL, WIDTH);
     mqb_text_add(&s->text, "%s", s->plain);
     mqb_deallocate(sentence);
+    add_bracket(s, r);
     if (r->has_fold) {
         label(s, "folding");
         mqb_text_add(&s->text, "logits of the folded and of the trained graph differ by %.1e of the largest (bound %.0e)\n",

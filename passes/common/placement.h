@@ -51,10 +51,26 @@ static inline int is_layer(const char *op)
     return strcmp(op, "Conv") == 0 || strcmp(op, "Gemm") == 0;
 }
 
-/* A layer that computes statistics alone (attribute `float`) is no part of what hardware runs. */
+/* FloatConv and FloatGemm, which compute statistics alone, are no part of what hardware runs. */
 static inline int is_quantized_layer(const struct placement *p, mqb_node_id node)
 {
-    return is_layer(p->api->node_op(p->graph, node)) && p->api->attr_int(p->graph, node, "float", 0) == 0;
+    return is_layer(p->api->node_op(p->graph, node));
+}
+
+/* The float layer beside a folded one reads what that one reads: after a private point, too. */
+static inline mqb_status lead_float_layer(struct placement *p, mqb_node_id layer, mqb_value_id value, mqb_value_id quantized,
+                                          struct mqb_error *error)
+{
+    const struct mqb_graph_api *api = p->api;
+    mqb_value_id weight = api->input(p->graph, layer, 1);
+    while (api->producer(p->graph, weight) != MQB_NONE)
+        weight = api->input(p->graph, api->producer(p->graph, weight), 0);
+    for (int32_t i = 0; i < api->num_consumers(p->graph, value); i++) {
+        mqb_node_id reader = api->consumer(p->graph, value, i);
+        if (strncmp(api->node_op(p->graph, reader), "Float", 5) == 0 && api->input(p->graph, reader, 1) == weight)
+            return api->set_input(p->graph, reader, 0, quantized, error);
+    }
+    return MQB_OK;
 }
 
 static inline int is_clamp(const char *op)
@@ -123,6 +139,8 @@ static inline mqb_status add_point(struct placement *p, mqb_value_id value, mqb_
     if (status == MQB_OK)
         status = reader != MQB_NONE ? api->set_input(p->graph, reader, index, api->output(p->graph, node), error)
                                     : api->replace_uses(p->graph, value, api->output(p->graph, node), node, error);
+    if (status == MQB_OK && reader != MQB_NONE && role == MQB_ROLE_ACTIVATION && is_quantized_layer(p, reader))
+        status = lead_float_layer(p, reader, value, api->output(p->graph, node), error);
     p->num_edits += status == MQB_OK;
     return status;
 }

@@ -1,6 +1,6 @@
 /*
- * stored.h - which tensors an integer program stores: the network's input, and the output of each convolution (with its batch norm
- * and clamp), linear layer, addition, multiplication, concatenation and smooth activation. What graph 2 and graph 3 share.
+ * stored.h - which tensors an integer program stores: the network's input, and the output of each convolution (with its batch
+ * norm and clamp), linear layer, addition, multiplication, concatenation and smooth activation. What graph 2 and graph 3 share.
  */
 #ifndef PASSES_STORED_H
 #define PASSES_STORED_H

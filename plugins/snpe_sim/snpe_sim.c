@@ -99,6 +99,7 @@ static const struct mqb_backend snpe_backend = {
     .rules = snpe_rules,
     .judge = snpe_judge,
     .export_files = snpe_export_files,
+    .bracket = "profile",
 };
 
 static const struct mqb_component components[] = {

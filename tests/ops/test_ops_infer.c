@@ -32,12 +32,16 @@ static void test_ops_table_each_name_once_complete(void **state)
                                         "AveragePool",
                                         "BatchNormalization",
                                         "BatchScale",
+                                        "BatchStatistics",
                                         "ChannelShuffle",
                                         "Clip",
                                         "Concat",
                                         "Conv",
                                         "FakeQuantize",
-                                        "Flatten", "FoldedBias",
+                                        "Flatten",
+                                        "FloatConv",
+                                        "FloatGemm",
+                                        "FoldedBias",
                                         "Gemm",
                                         "GlobalAveragePool",
                                         "HardSigmoid",
@@ -48,7 +52,8 @@ static void test_ops_table_each_name_once_complete(void **state)
                                         "Relu",
                                         "ScaleChannels",
                                         "Sigmoid",
-                                        "Slice"};
+                                        "Slice",
+                                        "StatisticRow"};
     size_t count = 0;
     for (; mqb_ops.ops[count]; count++) {
         const struct mqb_op *op = mqb_ops.ops[count];
@@ -56,9 +61,10 @@ static void test_ops_table_each_name_once_complete(void **state)
         assert_non_null(op->infer);
         assert_true(op->min_inputs >= 1 && op->min_inputs <= op->max_inputs && op->max_inputs <= MQB_MAX_INPUTS);
         assert_true(op->forward || op->forward_block || op->forward_fixed);
-        assert_int_equal(!op->forward, !op->backward);
+        assert_int_equal(!op->forward && !op->statistic, !op->backward); /* a statistic's result is written as a whole ... */
         assert_int_equal(!op->forward_block, !op->backward_block);
-        assert_int_equal(!op->forward_fixed, !op->backward_fixed);
+        assert_int_equal(!op->forward_fixed, !op->backward_fixed && !op->statistic); /* ... and spread over the images */
+        assert_true(!op->statistic || (op->reduce_size && op->reduce && op->finish));
     }
     assert_int_equal(count, sizeof(names) / sizeof(names[0]));
     for (size_t i = 0; i < count; i++)

@@ -113,16 +113,43 @@ static inline int32_t naive_at(const struct naive_tensor *t, int64_t c, int64_t 
     return t->codes[(c * t->h + h) * t->w + w];
 }
 
-static inline void naive_conv(struct naive_run *run, const struct naive_tensor *x)
+/* What a CPU without dot-product instructions loses: stored bytes times signed weights, in pairs cut to 16 bits. Elements come
+ * in the order rows, columns, channels. */
+struct naive_pairs {
+    int32_t first, lost;
+    bool half;
+};
+
+static inline void naive_pair(struct naive_pairs *pairs, int64_t byte, int64_t weight)
+{
+    int32_t product = (int32_t)(byte * weight);
+    if (pairs->half) {
+        int32_t pair = pairs->first + product;
+        pairs->lost += (int32_t)naive_clamp(pair, -32768, 32767) - pair;
+    }
+    pairs->first = product;
+    pairs->half = !pairs->half;
+}
+
+static inline float naive_half(const struct naive_run *run, float v)
+{
+    return run->contract->intermediate == MQB_INTERMEDIATE_F16 ? mqb_requant_half(v) : v;
+}
+
+/* add: NULL, or the addition that the layer takes over, with the codes of its other operand. */
+static inline void naive_conv(struct naive_run *run, const struct mqb_node *node, const struct naive_tensor *x,
+                              const struct mqb_node *add, const struct naive_tensor *side)
 {
     const struct mqb_graph *graph = run->net->graph;
-    const struct mqb_node *node = run->node;
     const struct mqb_frozen *f = mqb_deploy_find(&run->net->deploy, node->inputs[1]);
     const struct mqb_value *wv = &graph->values[node->inputs[1]];
     const struct mqb_value *bv = node->num_inputs > 2 ? &graph->values[node->inputs[2]] : NULL;
     int64_t K = wv->dims[0], Cg = wv->dims[1], R = wv->rank == 4 ? wv->dims[2] : 1, S = wv->rank == 4 ? wv->dims[3] : 1;
     int64_t group = mqb_attr_i(node, "group", 1);
     struct mqb_extent out = mqb_value_extent(&graph->values[node->output]);
+    bool in_pairs = run->contract->accumulator == MQB_ACCUMULATOR_I16_PAIRS;
+    int64_t x_offset = x->qmin < 0 ? 128 : 0, w_offset = f->qmin < 0 ? 0 : 128;
+    run->node = add ? add : node;
     struct naive_tensor *y = naive_target(run, NULL);
     for (int64_t k = 0; k < K; k++) {
         int64_t ch = f->num_channels > 1 ? k : 0;
@@ -142,23 +169,32 @@ static inline void naive_conv(struct naive_run *run, const struct naive_tensor *
         for (int64_t p = 0; p < out.h; p++)
             for (int64_t q = 0; q < out.w; q++) {
                 int64_t sum = bias;
-                for (int64_t c = 0; c < Cg; c++)
-                    for (int64_t i = 0; i < R; i++)
-                        for (int64_t j = 0; j < S; j++) {
+                struct naive_pairs pairs = {0, 0, false};
+                for (int64_t i = 0; i < R; i++)
+                    for (int64_t j = 0; j < S; j++)
+                        for (int64_t c = 0; c < Cg; c++) {
                             int64_t h = p * mqb_attr_li(node, "strides", 0, 1) - mqb_attr_li(node, "pads", 0, 0) +
                                         i * mqb_attr_li(node, "dilations", 0, 1);
                             int64_t w = q * mqb_attr_li(node, "strides", 1, 1) - mqb_attr_li(node, "pads", 1, 0) +
                                         j * mqb_attr_li(node, "dilations", 1, 1);
                             int64_t xq =
                                 h < 0 || w < 0 || h >= x->h || w >= x->w ? x->z : naive_at(x, k / (K / group) * Cg + c, h, w);
-                            sum += (xq - x->z) * (f->codes[((k * Cg + c) * R + i) * S + j] - f->zero_point[ch]);
+                            int64_t wq = f->codes[((k * Cg + c) * R + i) * S + j];
+                            sum += (xq - x->z) * (wq - f->zero_point[ch]);
+                            naive_pair(&pairs, xq + x_offset, wq - w_offset);
                         }
+                sum += in_pairs ? pairs.lost : 0;
                 assert_true(sum >= INT32_MIN && sum <= INT32_MAX);
-                if (y)
+                float real = (float)sum * (x->scale * sw);
+                real += bv && run->contract->bias_form == MQB_BIAS_F32 ? bv->data[k] : 0.0f;
+                if (add)
+                    y->codes[(k * out.h + p) * out.w + q] = mqb_quantize_value(
+                        run->contract, naive_half(run, real) + side->scale * (float)(naive_at(side, k, p, q) - side->z),
+                        y->scale, y->z, naive_low(run, y), naive_high(run, y));
+                else if (y)
                     y->codes[(k * out.h + p) * out.w + q] = mqb_requantize(&r, (int32_t)sum);
                 else /* last layer: memory order of the program's logits */
-                    run->logits[(p * out.w + q) * K + k] =
-                        (float)sum * (x->scale * sw) + (bv && run->contract->bias_form == MQB_BIAS_F32 ? bv->data[k] : 0.0f);
+                    run->logits[(p * out.w + q) * K + k] = real;
             }
     }
 }
@@ -259,6 +295,27 @@ static inline float naive_function(const struct mqb_node *node, float x)
     return (float)(1.0 / (1.0 + exp(-(double)x)));
 }
 
+static inline float naive_norm(const struct naive_run *run, int64_t c, float x)
+{
+    const struct mqb_value *values = run->net->graph->values;
+    const mqb_value_id *in = run->node->inputs;
+    double factor = values[in[1]].data[c] * (1 / sqrt(values[in[4]].data[c] + mqb_attr_f(run->node, "epsilon", 1e-5)));
+    return x * (float)factor + (float)(values[in[2]].data[c] - values[in[3]].data[c] * factor);
+}
+
+/* A convolution whose result has no codes and goes into an addition: it waits. */
+static inline bool naive_waits(const struct naive_run *run, const struct mqb_node *node)
+{
+    const struct mqb_graph *graph = run->net->graph;
+    if (!naive_is(node, "Conv") || mqb_deploy_find(&run->net->deploy, node->output) || node->output == graph->output)
+        return false;
+    for (int32_t i = 0; i < graph->num_ordered; i++)
+        for (int32_t j = 0; j < graph->nodes[graph->order[i]].num_inputs; j++)
+            if (graph->nodes[graph->order[i]].inputs[j] == node->output)
+                return naive_is(&graph->nodes[graph->order[i]], "Add");
+    return false;
+}
+
 static inline void naive_node(struct naive_run *run)
 {
     const struct mqb_node *node = run->node;
@@ -266,13 +323,20 @@ static inline void naive_node(struct naive_run *run)
     for (int32_t i = 0; i < node->num_inputs; i++)
         x[i] = &run->tensors[node->inputs[i]];
     if (naive_is(node, "Conv") || naive_is(node, "Gemm")) {
-        naive_conv(run, x[0]);
+        naive_conv(run, node, x[0], NULL, NULL);
         return;
     }
+    for (int32_t i = 0; naive_is(node, "Add") && i < 2; i++)
+        if (!x[i]->alive) { /* of a convolution that waits for the addition */
+            const struct mqb_node *conv = &run->net->graph->nodes[run->net->graph->values[node->inputs[i]].producer];
+            naive_conv(run, conv, &run->tensors[conv->inputs[0]], node, x[1 - i]);
+            return;
+        }
     bool binary = naive_is(node, "Add") || naive_is(node, "Mul");
     bool function = naive_is(node, "HardSwish") || naive_is(node, "HardSigmoid") || naive_is(node, "Sigmoid");
+    bool norm = naive_is(node, "BatchNormalization");
     bool pool = strstr(node->op->name, "Pool") != NULL, clamps = naive_is(node, "Relu") || naive_is(node, "Clip");
-    struct naive_tensor *y = naive_target(run, binary || function ? NULL : x[0]);
+    struct naive_tensor *y = naive_target(run, binary || function || norm ? NULL : x[0]);
     assert_non_null(y);
     for (int64_t c = 0; c < y->c; c++)
         for (int64_t h = 0; h < y->h; h++)
@@ -284,6 +348,10 @@ static inline void naive_node(struct naive_run *run)
                 else if (function)
                     *to = mqb_quantize_value(run->contract,
                                              naive_function(node, x[0]->scale * (float)(naive_at(x[0], c, h, w) - x[0]->z)),
+                                             y->scale, y->z, naive_low(run, y), naive_high(run, y));
+                else if (norm)
+                    *to = mqb_quantize_value(run->contract,
+                                             naive_norm(run, c, x[0]->scale * (float)(naive_at(x[0], c, h, w) - x[0]->z)),
                                              y->scale, y->z, naive_low(run, y), naive_high(run, y));
                 else if (pool)
                     *to = naive_pool(run, x[0], y, c, h, w);
@@ -324,10 +392,9 @@ static inline void naive_execute(struct naive_run *run, struct hand_net *net, co
         run->node = &graph->nodes[graph->order[i]];
         if (run->tensors[run->node->output].alive)
             continue; /* a fused activation */
-        bool reads = true;
-        for (int32_t j = 0; j < 1; j++)
-            reads = reads && run->tensors[run->node->inputs[j]].alive;
-        if (reads)
+        if (naive_waits(run, run->node))
+            continue;
+        if (run->tensors[run->node->inputs[0]].alive || naive_is(run->node, "Add"))
             naive_node(run);
     }
 }

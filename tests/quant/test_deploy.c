@@ -447,6 +447,84 @@ static void test_deploy_two_points_on_a_tensor_must_agree(void **state)
     }
 }
 
+/* Graph 1: layers have codes of their own for what they read. They become those of the tensor if all of them agree and nothing
+ * else reads it. */
+static void test_deploy_points_of_single_readers_stay_private(void **state)
+{
+    (void)state;
+    for (int variant = 0; variant < 4; variant++) {
+        bool differ = variant & 1, read_in_float = variant & 2;
+        struct trained t;
+        trained_create(&t, 12);
+        struct hand_net *net = &t.net;
+        mqb_value_id x = hand_input(net, 2, 6, 6), parts[2];
+        int64_t dims[4] = {2, 2, 1, 1};
+        for (int i = 0; i < 2; i++) {
+            mqb_value_id w = random_param(net, i ? "w2" : "w1", 4, dims, -0.3f, 0.3f, MQB_VALUE_PARAM);
+            mqb_value_id inputs[2] = {trained_point(&t, x, MQB_ROLE_ACTIVATION, 1, differ && i ? 0.03f : 0.02f, 3, -128, 127),
+                                      trained_point(&t, w, MQB_ROLE_WEIGHT, 1, 0.01f, 0, -128, 127)};
+            parts[i] = hand_out(net, hand_node(net, "Conv", i ? "two" : "one", 2, inputs));
+            hand_infer(net);
+        }
+        parts[0] = hand_out(net, hand_node(net, "Add", "sum", 2, parts));
+        hand_infer(net);
+        parts[1] = x;
+        if (read_in_float)
+            hand_node(net, "Add", "shortcut", 2, parts);
+        hand_infer(net);
+        struct mqb_deploy *deploy;
+        HAND_OK(mqb_deploy_create(net->graph, &t.set, &deploy, &net->error));
+        bool is_private = differ || read_in_float;
+        assert_int_equal(deploy->num_frozen, is_private ? 4 : 3);
+        const struct mqb_frozen *shared = mqb_deploy_find(deploy, deploy->graph->input);
+        assert_int_equal(shared == NULL, is_private);
+        for (int i = 0; i < 2; i++) {
+            mqb_node_id reader = (mqb_node_id)(node_named(deploy->graph, i ? "two" : "one") - deploy->graph->nodes);
+            const struct mqb_frozen *f = mqb_deploy_find_input(deploy, deploy->graph->input, reader);
+            assert_non_null(f);
+            assert_true(f->scale[0] == (differ && i ? 0.03f : 0.02f));
+            assert_int_equal(f->is_private, is_private);
+            assert_int_equal(f->reader, is_private ? reader : MQB_NONE);
+            assert_int_equal(f->point, is_private ? t.points[2 * i].node : t.points[0].node);
+        }
+        assert_int_equal(node_named(deploy->graph, "one")->inputs[0], deploy->graph->input);
+        mqb_deploy_destroy(deploy);
+        trained_destroy(&t);
+    }
+}
+
+/* A channel of zeros takes the largest scale of the others: its bias must be countable in steps of it. */
+static void test_deploy_dead_channel_takes_a_usable_scale(void **state)
+{
+    (void)state;
+    struct trained t;
+    trained_create(&t, 13);
+    struct hand_net *net = &t.net;
+    mqb_value_id x = trained_point(&t, hand_input(net, 2, 4, 4), MQB_ROLE_ACTIVATION, 1, 0.0078f, 3, -128, 127);
+    int64_t dims[4] = {3, 2, 1, 1}, size = 3;
+    mqb_value_id w = random_param(net, "w", 4, dims, 0.2f, 0.3f, MQB_VALUE_PARAM);
+    mqb_value_id b = random_param(net, "b", 1, &size, -4.5f, -4.0f, MQB_VALUE_PARAM);
+    net->graph->values[w].data[2] = net->graph->values[w].data[3] = 1e-12f; /* channel 1 */
+    mqb_value_id inputs[3] = {x, trained_point(&t, w, MQB_ROLE_WEIGHT, 3, 0.01f, 0, -127, 127), b};
+    struct fixed_quantizer *q = &t.quantizers[1];
+    q->scale[0] = 0.002f;
+    q->scale[1] = 0x1p-23f;
+    q->scale[2] = 0.003f;
+    hand_node(net, "Conv", "conv", 3, inputs);
+    hand_infer(net);
+    struct mqb_deploy *deploy;
+    HAND_OK(mqb_deploy_create(net->graph, &t.set, &deploy, &net->error));
+    const struct mqb_frozen *f = mqb_deploy_find(deploy, node_named(deploy->graph, "conv")->inputs[1]);
+    assert_true(f->scale[0] == 0.002f && f->scale[1] == 0.003f && f->scale[2] == 0.003f);
+    assert_true(f->codes[2] == 0 && f->codes[3] == 0 && f->codes[0] > 90);
+    struct mqb_backend_rules rules = hand_rules(MQB_MULTIPLIER_F32, MQB_ROUND_RNE);
+    struct mqb_program *program; /* with the quantizer's scale the bias would be -4.6e9 steps */
+    HAND_OK(mqb_program_create(deploy, &rules, NULL, &program, &net->error));
+    mqb_program_destroy(program);
+    mqb_deploy_destroy(deploy);
+    trained_destroy(&t);
+}
+
 static void test_deploy_shared_weight_keeps_the_original(void **state)
 {
     (void)state;
@@ -543,6 +621,8 @@ int main(void)
         cmocka_unit_test(test_deploy_quantizer_that_cannot_is_named),
         cmocka_unit_test(test_deploy_foreign_divisor_refused),
         cmocka_unit_test(test_deploy_two_points_on_a_tensor_must_agree),
+        cmocka_unit_test(test_deploy_points_of_single_readers_stay_private),
+        cmocka_unit_test(test_deploy_dead_channel_takes_a_usable_scale),
         cmocka_unit_test(test_deploy_shared_weight_keeps_the_original),
         cmocka_unit_test(test_deploy_and_lower_run_a_trained_block),
     };

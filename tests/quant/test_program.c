@@ -1,118 +1,5 @@
 /* The integer program against one-element-at-a-time arithmetic, for every operator, several contracts and both kernels. */
-#include "hand_layers.h"
-#include "naive_integers.h"
-#include "naive_program.h"
-
-static const struct mqb_compute *const providers[] = {NULL, &naive_integers};
-
-/* Contracts as different as they come. pot: scales must be powers of two. */
-static struct mqb_backend_rules contract_at(int index, bool *pot)
-{
-    struct mqb_backend_rules rules = hand_rules(MQB_MULTIPLIER_F32, MQB_ROUND_RNE);
-    struct mqb_contract *c = &rules.contract;
-    *pot = false;
-    switch (index) {
-    case 0: /* float epilogue, ties to even */
-        c->add_rule = MQB_ADD_F32;
-        break;
-    case 1: /* double, ties away */
-        *c = (struct mqb_contract){.struct_size = sizeof(*c),
-                                   .fold = MQB_FOLD_F64,
-                                   .multiplier = MQB_MULTIPLIER_F64,
-                                   .rounding = MQB_ROUND_RHA,
-                                   .bias_rounding = MQB_ROUND_RHA,
-                                   .input_rounding = MQB_ROUND_RHA,
-                                   .add_rule = MQB_ADD_RESCALE_SUM};
-        break;
-    case 2: /* fixed point, one rounding */
-        c->fold = MQB_FOLD_F64;
-        c->multiplier = MQB_MULTIPLIER_Q31;
-        break;
-    case 3: /* fixed point, two roundings */
-        c->multiplier = MQB_MULTIPLIER_Q31_DOUBLE;
-        c->accumulator = MQB_ACCUMULATOR_I32_SATURATE;
-        break;
-    case 4: /* shifts */
-        c->multiplier = MQB_MULTIPLIER_POT;
-        c->rounding = MQB_ROUND_RHU;
-        *pot = true;
-        break;
-    case 5: /* halves between the layers */
-        c->intermediate = MQB_INTERMEDIATE_F16;
-        c->zp_before = 1;
-        c->add_rule = MQB_ADD_F32;
-        c->pool_rule = MQB_POOL_F32;
-        break;
-    case 6: /* bias in float */
-        c->bias_form = MQB_BIAS_F32;
-        c->add_rule = MQB_ADD_FMA;
-        c->input_divide = 1;
-        break;
-    default: /* float, half up, saturated to 16 bits on the way */
-        c->rounding = MQB_ROUND_RHU;
-        c->intermediate = MQB_INTERMEDIATE_I16_SATURATING;
-        c->pool_rule = MQB_POOL_F32;
-        break;
-    }
-    return rules;
-}
-#define NUM_CONTRACTS 8
-
-static float *random_images(struct hand_net *net, int n, int64_t size, float range)
-{
-    float *x = malloc((size_t)(n * size) * sizeof(float));
-    for (int64_t i = 0; i < n * size; i++)
-        x[i] = (hand_uniform(net) * 2 - 1) * range;
-    return x;
-}
-
-/* Every tensor and the logits of every image. */
-static void compare(struct hand_net *net, const struct mqb_program *program, const struct mqb_contract *contract,
-                    struct mqb_pool *pool, int n, const float *x)
-{
-    const struct mqb_graph *graph = net->graph;
-    int num = mqb_program_num_tensors(program);
-    int64_t classes = mqb_value_size(&graph->values[graph->output]), x_size = mqb_value_size(&graph->values[graph->input]);
-    uint8_t **taps = calloc((size_t)num, sizeof(*taps));
-    float *logits = malloc((size_t)(n * classes) * sizeof(float));
-    for (int i = 0; i < num; i++)
-        taps[i] = malloc((size_t)(n * mqb_program_tensor(program, i)->size));
-    HAND_OK(mqb_program_run(program, pool, x, n, logits, taps, &net->error));
-    for (int image = 0; image < n; image++) {
-        struct naive_run run;
-        naive_execute(&run, net, contract, x + image * x_size);
-        for (int i = 0; i < num; i++) {
-            const struct mqb_program_tensor *t = mqb_program_tensor(program, i);
-            const struct naive_tensor *want = &run.tensors[t->value];
-            assert_true(want->alive);
-            assert_int_equal(t->size, want->c * want->h * want->w);
-            assert_float_equal(t->scale, want->scale, 0);
-            assert_int_equal(t->zero_point, want->z);
-            for (int64_t c = 0; c < want->c; c++)
-                for (int64_t h = 0; h < want->h; h++)
-                    for (int64_t w = 0; w < want->w; w++) {
-                        int32_t code = taps[i][image * t->size + (h * want->w + w) * want->c + c] - (t->is_signed ? 128 : 0);
-                        if (code != naive_at(want, c, h, w))
-                            fail_msg("contract %s, tensor %s, image %d, (%d %d %d): %d, expected %d", contract->profile,
-                                     t->name, image, (int)c, (int)h, (int)w, (int)code, (int)naive_at(want, c, h, w));
-                    }
-        }
-        const struct naive_tensor *out = &run.tensors[graph->output];
-        for (int64_t k = 0; k < classes; k++) {
-            float want = run.logits[k];
-            if (out->alive) { /* the network ends in codes */
-                int64_t pixels = out->h * out->w, c = k % out->c, i = k / out->c;
-                want = out->scale * (float)(out->codes[c * pixels + i] - out->z);
-            }
-            assert_true(logits[image * classes + k] == want);
-        }
-        naive_free(&run);
-    }
-    for (int i = 0; i < num; i++)
-        free(taps[i]);
-    free(taps);
-    free(logits);
-}
+#include "program_check.h"
 
 /* ---- one convolution ---- */
 
@@ -478,6 +365,98 @@ static void test_program_powers_of_two_equal_fake_quantization(void **state)
     }
 }
 
+/* Padding is the code of zero, on every side as much as the node says: a window sums what lies inside the image. */
+static void test_program_uneven_pads_read_the_zero_point(void **state)
+{
+    (void)state;
+    enum { H = 4, W = 3, P = H + 3 - 2, Q = W + 1 - 2 };
+    static const int64_t pads[4] = {1, 0, 2, 1}; /* top, left, bottom, right */
+    for (int is_signed = 0; is_signed < 2; is_signed++)
+        for (int p = 0; p < 2; p++) {
+            struct hand_net make, *net = &make;
+            struct mqb_backend_rules rules = hand_rules(MQB_MULTIPLIER_F32, MQB_ROUND_RNE);
+            struct mqb_program *program;
+            hand_create(net, 6);
+            mqb_value_id x = hand_input(net, 1, H, W);
+            hand_point(net, x, 1.0f, is_signed ? -30 : 98, is_signed ? -128 : 0, is_signed ? 127 : 255);
+            struct hand_weight weight = {.qmin = 0, .qmax = 255, .scale = 1.0f};
+            int64_t dims[4] = {1, 1, 3, 3};
+            mqb_value_id inputs[2] = {x, hand_weight(net, "w", 4, dims, &weight)};
+            net->frozen[1].scale[0] = 1.0f;
+            net->frozen[1].zero_point[0] = 40;
+            for (int i = 0; i < 9; i++)
+                net->frozen[1].codes[i] = 41 + i; /* weights 1 to 9 */
+            mqb_node_id node = hand_node(net, "Conv", "conv", 2, inputs);
+            hand_list(net, node, "pads", 4, pads);
+            hand_infer(net);
+            assert_int_equal(mqb_value_size(&net->graph->values[hand_out(net, node)]), P * Q);
+            float image[H * W], got[P * Q];
+            for (int i = 0; i < H * W; i++)
+                image[i] = (float)(3 * i - 10);
+            HAND_OK(mqb_program_create(&net->deploy, &rules, providers[p], &program, &net->error));
+            HAND_OK(mqb_program_run(program, NULL, image, 1, got, NULL, &net->error));
+            for (int i = 0; i < P * Q; i++) {
+                float want = 0;
+                for (int k = 0; k < 9; k++) {
+                    int h = i / Q - 1 + k / 3, w = i % Q + k % 3;
+                    want += h >= 0 && h < H && w < W ? image[h * W + w] * (float)(k + 1) : 0.0f;
+                }
+                assert_true(got[i] == want);
+            }
+            mqb_program_destroy(program);
+            hand_destroy(net);
+        }
+}
+
+/* Inputs of a join keep their meaning, not their codes: q_y = round((q - z) s / s_y) + z_y, here in powers of two. */
+static void test_program_concat_brings_inputs_to_one_scale(void **state)
+{
+    (void)state;
+    static const float scales[3] = {0.25f, 1.0f, 0.5f}, out = 0.5f;
+    static const int32_t zeros[3] = {100, 30, 128};
+    static const int64_t none[4] = {0, 0, 0, 0};
+    struct hand_net make, *net = &make;
+    struct mqb_backend_rules rules = hand_rules(MQB_MULTIPLIER_F32, MQB_ROUND_RHA);
+    struct mqb_program *program;
+    hand_create(net, 7);
+    mqb_value_id x = hand_input(net, 1, 1, 1), parts[3];
+    hand_point(net, x, 0.25f, 128, 0, 255);
+    for (int i = 0; i < 3; i++) {
+        char name[16];
+        struct hand_weight weight = {.qmin = -128, .qmax = 127, .scale = 1.0f};
+        int64_t dims[4] = {1, 1, 1, 1};
+        snprintf(name, sizeof(name), "w%d", i);
+        mqb_value_id inputs[2] = {x, hand_weight(net, name, 4, dims, &weight)};
+        struct mqb_frozen *f = &net->frozen[net->deploy.num_frozen - 1];
+        f->scale[0] = 1.0f;
+        f->codes[0] = i + 1;
+        snprintf(name, sizeof(name), "conv%d", i);
+        mqb_node_id node = hand_node(net, "Conv", name, 2, inputs);
+        hand_list(net, node, "pads", 4, none);
+        hand_infer(net);
+        parts[i] = hand_out(net, node);
+        hand_point(net, parts[i], scales[i], zeros[i], 0, 255);
+    }
+    mqb_node_id join = hand_node(net, "Concat", "join", 3, parts);
+    hand_attr_int(net, join, "axis", 1);
+    hand_infer(net);
+    hand_point(net, hand_out(net, join), out, 64, 0, 255);
+    HAND_OK(mqb_program_create(&net->deploy, &rules, NULL, &program, &net->error));
+    for (int q = -128; q <= 127; q++) {
+        float image = 0.25f * (float)q, got[3];
+        HAND_OK(mqb_program_run(program, NULL, &image, 1, got, NULL, &net->error));
+        for (int i = 0; i < 3; i++) {
+            double part = round((double)(image * (float)(i + 1) / scales[i])) + zeros[i];
+            part = part < 0 ? 0 : part > 255 ? 255 : part;
+            double code = round((part - zeros[i]) * (double)(scales[i] / out)) + 64;
+            code = code < 0 ? 0 : code > 255 ? 255 : code;
+            assert_true(got[i] == (float)(code - 64) * out);
+        }
+    }
+    mqb_program_destroy(program);
+    hand_destroy(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -487,6 +466,8 @@ int main(void)
         cmocka_unit_test(test_program_ends_in_codes_dequantizes_them),
         cmocka_unit_test(test_program_flatten_after_last_conv_keeps_logits),
         cmocka_unit_test(test_program_powers_of_two_equal_fake_quantization),
+        cmocka_unit_test(test_program_uneven_pads_read_the_zero_point),
+        cmocka_unit_test(test_program_concat_brings_inputs_to_one_scale),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

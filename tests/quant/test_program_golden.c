@@ -1,4 +1,4 @@
-/* Operators of the integer program against PyTorch's and ONNX Runtime's own integer operators, bit for bit. */
+/* Operators of the integer program against ONNX Runtime's own integer operators, bit for bit. PyTorch's: tests/golden. */
 #include "golden_json.h"
 #include "hand_net.h"
 #include "ops/ops.h"
@@ -108,82 +108,6 @@ static void attr_ints(struct hand_net *net, mqb_node_id node, const char *name, 
         values[i] = json_integer_value(json_array_get(list, i));
     if (json_array_size(list) > 0)
         hand_list(net, node, name, (int32_t)json_array_size(list), values);
-}
-
-/* ---- PyTorch: convolutions and linear layers of two engines ---- */
-
-static void test_program_conv_equals_pytorch(void **state)
-{
-    (void)state;
-    json_t *root = golden_open("fam5_qconv.json"), *cases = json_object_get(root, "cases");
-    assert_true(json_array_size(cases) > 20);
-    for (size_t i = 0; i < json_array_size(cases); i++) {
-        json_t *one = json_array_get(cases, i), *hyper = json_object_get(one, "hyper"), *input = json_object_get(one, "input");
-        json_t *x = json_object_get(input, "x_u8"), *w = json_object_get(input, "w_s8");
-        const char *name = json_string_value(json_object_get(one, "name"));
-        bool linear = rank_of(x) == 2, relu = json_is_true(json_object_get(hyper, "relu")),
-             bias = json_is_object(json_object_get(input, "bias"));
-        float s_x = (float)golden_number(hyper, "in_scale"), s_y = (float)golden_number(hyper, "out_scale");
-        int32_t z_x = (int32_t)golden_number(hyper, "in_zero_point"), z_y = (int32_t)golden_number(hyper, "out_zero_point");
-        int64_t n = dim(x, 0), c = dim(x, 1), h = linear ? 0 : dim(x, 2), width = linear ? 0 : dim(x, 3), k = dim(w, 0);
-        for (int with_point = 0; with_point < 2; with_point++) {
-            struct mqb_backend_rules rules = hand_rules(MQB_MULTIPLIER_F32, MQB_ROUND_RNE);
-            struct hand_net make, *net = &make;
-            hand_create(net, i);
-            int64_t dims[4];
-            for (size_t j = 0; j < rank_of(w); j++)
-                dims[j] = dim(w, j);
-            mqb_value_id inputs[3] = {hand_input(net, c, h, width), MQB_NONE, MQB_NONE};
-            point_of(net, inputs[0], s_x, z_x, true);
-            inputs[1] = weight_of(net, w, (int32_t)rank_of(w), dims, (int32_t)golden_size(hyper, "w_scale"));
-            struct mqb_frozen *f = &net->frozen[1];
-            for (int32_t j = 0; j < f->num_channels; j++)
-                f->scale[j] = (float)golden_at(hyper, "w_scale", (size_t)j);
-            if (bias) {
-                inputs[2] = hand_param(net, "b", 1, &k, NULL);
-                for (int64_t j = 0; j < k; j++)
-                    net->graph->values[inputs[2]].data[j] = (float)golden_at(input, "bias", (size_t)j);
-            }
-            mqb_node_id node = hand_node(net, linear ? "Gemm" : "Conv", "layer", bias ? 3 : 2, inputs);
-            if (!linear) {
-                int64_t stride = (int64_t)golden_number(hyper, "stride"), pad = (int64_t)golden_number(hyper, "padding");
-                hand_list(net, node, "strides", 2, (int64_t[]){stride, stride});
-                hand_list(net, node, "pads", 4, (int64_t[]){pad, pad, pad, pad});
-                hand_attr_int(net, node, "group", (int64_t)golden_number(hyper, "groups"));
-            }
-            hand_infer(net);
-            int64_t pixels = linear ? 1 : h * width;
-            float *reals = reals_of(input, "x_u8", s_x, z_x, n, c, pixels);
-            if (with_point) {
-                mqb_value_id y = hand_out(net, node);
-                if (relu) {
-                    y = hand_unary(net, "Relu", "relu", y);
-                    hand_infer(net);
-                }
-                point_of(net, y, s_y, z_y, true);
-                run_and_compare(net, &rules, reals, n, json_object_get(one, "expected"), "output_u8", name);
-            } else { /* accumulators, seen through the logits; below 2^24 the float is the integer */
-                struct mqb_program *program;
-                HAND_OK(mqb_program_create(&net->deploy, &rules, NULL, &program, &net->error));
-                for (int64_t j = 0; bias && j < k; j++)
-                    assert_int_equal(program->ops[0].conv->bias[j], (int32_t)golden_at(input, "bias_i32", (size_t)j));
-                int64_t size = mqb_value_size(&net->graph->values[net->graph->output]), out = size / k;
-                float *logits = malloc((size_t)(n * size) * sizeof(float));
-                HAND_OK(mqb_program_run(program, NULL, reals, (int)n, logits, NULL, &net->error));
-                for (int64_t a = 0; a < n; a++)
-                    for (int64_t j = 0; j < k; j++)
-                        for (int64_t p = 0; p < out; p++) {
-                            float acc = (float)golden_at(input, "acc_i32", (size_t)((a * k + j) * out + p));
-                            assert_true(logits[a * size + p * k + j] == acc * (s_x * f->scale[f->num_channels > 1 ? j : 0]));
-                        }
-                free(logits);
-                mqb_program_destroy(program);
-            }
-            free(reals);
-            hand_destroy(net);
-        }
-    }
-    json_decref(root);
 }
 
 /* ---- ONNX Runtime ---- */
@@ -401,7 +325,6 @@ static void test_program_concat_equals_onnx_runtime(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_program_conv_equals_pytorch),
         cmocka_unit_test(test_program_conv_equals_onnx_runtime),
         cmocka_unit_test(test_program_add_equals_onnx_runtime),
         cmocka_unit_test(test_program_mul_equals_onnx_runtime),

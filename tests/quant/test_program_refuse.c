@@ -50,11 +50,16 @@ static void test_program_create_refuses_what_has_no_integers(void **state)
     other.reason = "academic settings have no hardware";
     refused(net, &other, MQB_ERR_UNSUPPORTED, WORDS("academic settings have no hardware"));
     other = rules;
-    other.scope = MQB_SCOPE_CONV_AND_LINEAR;
-    refused(net, &other, MQB_ERR_UNSUPPORTED, WORDS("float"));
+    other.scope = MQB_SCOPE_CONV_AND_LINEAR; /* and nothing said about the reals between the layers */
+    refused(net, &other, MQB_ERR_ARGUMENT, WORDS("float", "f16 or f32"));
+    other.scope = 7;
+    refused(net, &other, MQB_ERR_ARGUMENT, WORDS("no known form"));
     other = rules;
-    other.contract.accumulator = MQB_ACCUMULATOR_I16_PAIRS;
-    refused(net, &other, MQB_ERR_UNSUPPORTED, WORDS("16 bits"));
+    other.contract.accumulator = 99;
+    refused(net, &other, MQB_ERR_ARGUMENT, WORDS("no known form"));
+    other = rules;
+    other.contract.input_rounding = -1;
+    refused(net, &other, MQB_ERR_ARGUMENT, WORDS("no known form"));
     other = rules;
     other.contract.multiplier = MQB_MULTIPLIER_POT;
     refused(net, &other, MQB_ERR_NUMERIC, WORDS("conv1", "power of two"));
@@ -119,7 +124,18 @@ static void test_program_create_refuses_operator_by_name(void **state)
                               hand_param(net, "mean", 1, &size, ones), hand_param(net, "var", 1, &size, ones)};
     hand_node(net, "BatchNormalization", "bn7", 5, inputs);
     hand_infer(net);
-    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("bn7", "BatchNormalization", "no integer form"));
+    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("bn7", "BatchNormalization", "no quantization point"));
+    hand_point(net, net->graph->output, 0.05f, 100, 0, 255);
+    net->graph->values[inputs[1]].data[1] = INFINITY;
+    refused(net, &rules, MQB_ERR_NUMERIC, WORDS("bn7", "BatchNormalization", "channel 1"));
+    hand_destroy(net);
+
+    hand_create(net, 4);
+    x = hand_input(net, 3, 4, 4);
+    hand_point(net, x, 0.02f, 128, 0, 255);
+    hand_unary(net, "FakeQuantize", "point7", x);
+    hand_infer(net);
+    refused(net, &rules, MQB_ERR_UNSUPPORTED, WORDS("point7", "FakeQuantize", "no integer form"));
     hand_destroy(net);
 
     build_small(net); /* a sum without a point */

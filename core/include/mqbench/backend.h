@@ -11,6 +11,7 @@
 #define MQBENCH_BACKEND_H
 
 #include <mqbench/graph.h>
+#include <mqbench/steps.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,9 +35,13 @@ enum mqb_add_rule {
     MQB_ADD_RESCALE_EACH = 0, /* each operand is requantized to the output scale (one rounding each), then added */
     MQB_ADD_RESCALE_SUM = 1,  /* both scaled exactly (double), added, one rounding */
     MQB_ADD_F32 = 2,          /* dequantize in float32, add, quantize */
-    MQB_ADD_FMA = 3           /* ONNX Runtime's fused form */
+    MQB_ADD_FMA = 3           /* ONNX Runtime's fused form; products, too, have the zero point inside the rounding */
 };
-enum mqb_pool_rule { MQB_POOL_INTEGER = 0 /* sum, then requantize with s_x / (s_y * count) */, MQB_POOL_F32 = 1 };
+enum mqb_pool_rule {
+    MQB_POOL_INTEGER = 0, /* sum, then requantize with s_x / (s_y * count) */
+    MQB_POOL_F32 = 1,
+    MQB_POOL_ORT = 2 /* ONNX Runtime: INTEGER over a whole image; over a window F32 with the zero point inside the rounding */
+};
 enum mqb_certainty { MQB_CERTAINTY_EXACT = 0, MQB_CERTAINTY_BRACKETED = 1 /* a model of a closed library */ };
 
 /* The requantization contract: data, not code. */
@@ -67,14 +72,14 @@ struct mqb_backend_rules {
     uint32_t struct_size;
     int32_t deployable;          /* 0: fake quantization only; `reason` says why */
     const char *reason;
-    struct mqb_scheme weight;     /* bits, qmin, qmax, num_channels are filled by the engine: */
+    struct mqb_scheme weight;     /* bits (0, or the most that it takes), qmin, qmax, num_channels are filled by the engine: */
     struct mqb_scheme activation; /*   signed_codes tells which range, narrow_range drops the lowest code */
     uint8_t weight_signed, weight_narrow, activation_signed, activation_narrow;
     int32_t default_bn_fold;   /* strategy -1..4 in training */
     const char *const *passes; /* ids, in order, NULL-terminated; a pass with an option "strategy" is handed --bn-fold */
     struct mqb_contract contract;
     int32_t scope;             /* enum mqb_integer_scope */
-    uint32_t reserved;
+    uint32_t linear_per_tensor; /* 1: weights of linear layers have one scale, also where those of convolutions have many */
 };
 
 /* One tensor of the lowered program, for exporters. Arrays live during the call. */
@@ -87,6 +92,7 @@ struct mqb_export_tensor {
     uint32_t reserved;
     const int32_t *codes; /* weights and biases: integer codes in ONNX order; NULL for activations */
     int64_t num_codes;
+    const char *reader;   /* activation that one node alone reads in these codes: that node; NULL: all that read the tensor do */
 };
 
 struct mqb_export {
@@ -102,6 +108,34 @@ struct mqb_export {
     /* Writes the float deployment graph as ONNX. */
     mqb_status (*write_onnx)(const struct mqb_export *request, const char *name, struct mqb_error *error);
     void *engine; /* the host's */
+    /* Writes the integer program as ONNX: each tensor that it stores as codes, each weight, each integer bias.
+     * flags: enum mqb_quantized_onnx. A tensor whose parameters no file can hold is refused by name. */
+    mqb_status (*write_quantized_onnx)(const struct mqb_export *request, const char *name, uint32_t flags,
+                                       struct mqb_error *error);
+    const struct mqb_steps *steps; /* the lowered program, step by step: for targets whose artefact is code */
+};
+
+enum mqb_quantized_onnx {
+    /* The default form: QuantizeLinear and DequantizeLinear around float operators, weights and biases as integers. Where an
+     * activation does more than the range of the codes does by itself, a Clip of codes stands for it. */
+    MQB_ONNX_QDQ = 0,
+    /* Integer operators (QLinearConv, com.microsoft.QLinearAdd, ...) between one QuantizeLinear and the logits. */
+    MQB_ONNX_QLINEAR = 1u << 0,
+    /* QDQ for targets without a Clip of codes: activations stay float operators, and a range of codes narrower than the
+     * byte is a Clip of reals before QuantizeLinear. */
+    MQB_ONNX_REAL_CLAMPS = 1u << 1
+};
+
+/* A claim that another engine can check: run by it, the artefact gives the codes of the integer program. */
+struct mqb_proof {
+    uint32_t struct_size;
+    uint32_t reserved;
+    const char *name;     /* one word */
+    const char *engine;   /* a script <home>/engines/ENGINE, which says whether the engine is there and runs artefacts on it */
+    const char *argument; /* handed to the script; "" for none */
+    const char *suffix;   /* of the artefact's name, after the model's: ".qdq.onnx" */
+    const char *settings; /* options of the backend under which it holds: "profile=ort bits=7"; "" for any */
+    const char *claim;    /* one line: what is equal */
 };
 
 struct mqb_backend {
@@ -120,6 +154,13 @@ struct mqb_backend {
     /* Writes the artefacts of the target; refuses to leave a hole and names the missing tensor. Optional. */
     mqb_status (*export_files)(const struct mqb_host *host, const struct mqb_options *options, const struct mqb_export *request,
                                struct mqb_error *error);
+    /* What `mqbench prove` runs. Optional. */
+    const struct mqb_proof *proofs;
+    uint32_t num_proofs;
+    uint32_t reserved;
+    /* The option whose choices are the models that bracket a closed library, for --bracket; they differ in their contracts
+     * alone. Optional. */
+    const char *bracket;
 };
 
 #ifdef __cplusplus

@@ -36,7 +36,15 @@ enum mqb_value_kind {
  *   BatchScale(gamma, var) -> sf    gamma / sqrt(var + epsilon); attribute epsilon
  *   ScaleChannels(w, sf) -> w'      multiplies output channel c of a weight by sf[c]
  *   FoldedBias(beta, mean, sf [, bias]) -> b'   beta + (bias - mean) * sf
- *   BatchNormalization with a sixth input, `divisor`: normalizes x / divisor[c] instead of x
+ *   BatchStatistics(o, running mean, running variance) -> s   [3][C]: mean, biased variance and running variance of o, a batched
+ *                                   value. In training the batch's, and the running ones move first (attribute momentum);
+ *                                   otherwise the running ones, and o is not computed. What is computed from s runs between
+ *                                   the images' passes.
+ *   StatisticRow(s) -> v            row 0 to 2 of them (attribute row); row 2 carries no gradient
+ *   FloatConv, FloatGemm            Conv and Gemm that no pass quantizes: they feed BatchStatistics alone
+ *   BatchNormalization with a sixth input, `divisor`: normalizes x / divisor[c] instead of x. With mean and variance that are
+ *                                   StatisticRows it uses these in training too, and a seventh input, the variance that the
+ *                                   divisor gamma / sigma is made of, makes it right where gamma is 0
  */
 struct mqb_graph_api {
     uint32_t struct_size;
@@ -83,6 +91,9 @@ struct mqb_graph_api {
                                struct mqb_error *error);
     /* Removes a node whose output nobody reads. */
     mqb_status (*remove_node)(struct mqb_graph *graph, mqb_node_id node, struct mqb_error *error);
+    /* A node of operator `op` with the inputs and attributes of `node`; its output is named as by add_node. */
+    mqb_status (*copy_node)(struct mqb_graph *graph, mqb_node_id node, const char *op, const char *name, mqb_node_id *copy,
+                            struct mqb_error *error);
 };
 
 struct mqb_pass {

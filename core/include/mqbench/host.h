@@ -48,7 +48,7 @@ struct mqb_host {
     float (*uniform)(uint64_t seed, uint64_t stream, uint64_t counter);
 
     /* Observers: statistics for a scale and zero point, chosen by name ("minmax", "ema_minmax", "lsq", "lsqplus", "mse",
-     * "percentile"; `mqbench list` shows all). Serial calls. `scheme` is copied.
+     * "kl", "percentile"; `mqbench list` shows all). Serial calls. `scheme` is copied.
      * observe: adds one batch (or one weight). For a per-channel scheme the channel is dims[0].
      * qparams: from all batches so far; writes scheme.num_channels scales (>= FLT_EPSILON) and integral zero points in [qmin, qmax].
      *          Finite for constant, all-zero and single-element tensors; MQB_ERR_NUMERIC if a value was not finite. */

@@ -9,5 +9,6 @@
 #include <mqbench/graph.h>
 #include <mqbench/backend.h>
 #include <mqbench/compute.h>
+#include <mqbench/steps.h>
 
 #endif

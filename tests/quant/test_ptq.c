@@ -1,5 +1,5 @@
 /*
- * test_ptq_golden.c - post-training quantization against the reference vectors (family 4, fixed quantizers) and closed forms.
+ * test_ptq.c - post-training quantization: closed forms, edges, refusals. Its replay of reference vectors: tests/golden.
  */
 #include "quant/golden_quantizer.h"
 
@@ -19,122 +19,6 @@ static int teardown(void **state)
 {
     (void)state;
     return dlclose(libraries[0]) | dlclose(libraries[1]) | dlclose(libraries[2]);
-}
-
-/* ---- reference vectors ---- */
-
-struct counts {
-    int compared, pot_zero, other;
-};
-
-/* Both ends of each channel as a tensor: stands for the batches that the recorded observer has seen. */
-static void observe_ends(const struct mqb_quantizer *quantizer, void *self, const json_t *observer, int32_t channels)
-{
-    struct golden_tensor min, max;
-    assert_true(golden_tensor_get(json_object_get(observer, "min_val"), &min));
-    assert_true(golden_tensor_get(json_object_get(observer, "max_val"), &max));
-    assert_true(min.size == channels && max.size == channels);
-    float *ends = malloc(2 * (size_t)channels * sizeof(float));
-    for (int32_t c = 0; c < channels; c++) {
-        ends[2 * c] = min.data[c];
-        ends[2 * c + 1] = max.data[c];
-    }
-    struct mqb_tensor_view view = {
-        .struct_size = sizeof(view), .rank = 2, .dims = {channels, 2}, .num_elements = 2 * channels, .data = ends};
-    quantizer_observe(quantizer, self, &view);
-    free(ends);
-    golden_free(&min);
-    golden_free(&max);
-}
-
-static void replay_case(const json_t *item, struct counts *counts)
-{
-    const json_t *before = json_object_get(item, "state_before"), *expected = json_object_get(item, "expected");
-    const json_t *after = json_object_get(expected, "state_after");
-    const char *name = golden_text(item, "name"), *algo = golden_text(item, "algo");
-    bool train = strcmp(golden_text(item, "phase"), "train") == 0, weight = strcmp(golden_text(item, "role"), "weight") == 0;
-    bool second = json_is_object(json_object_get(json_object_get(before, "observer"), "min_val"));
-    bool uses_mse = strcmp(algo, "toolkit_fixed_mse") == 0;
-    /* Which observer finds the scale is ours to say where it is the same: elsewhere only the step with a given scale counts. */
-    bool same_observer = strcmp(algo, "toolkit_fixed_minmax") == 0 || (uses_mse && weight && !second);
-    if (!train && !same_observer) {
-        counts->other++;
-        return;
-    }
-    const struct mqb_quantizer *quantizer = uses_mse ? mse : minmax;
-    struct mqb_scheme scheme = golden_scheme(item);
-    struct golden_tensor x, y, scale, zero;
-    struct mqb_error error = MQB_ERROR_INIT;
-    assert_true(golden_tensor_get(json_object_get(item, "input"), &x));
-    assert_true(golden_tensor_get(json_object_get(expected, "output"), &y));
-    assert_true(golden_tensor_get(json_object_get(after, "scale"), &scale));
-    assert_true(golden_tensor_get(json_object_get(after, "zero_point"), &zero));
-    struct mqb_tensor_view view = golden_view(&x);
-    void *self = quantizer_create(quantizer, &scheme, "");
-    bool zeros_agree = true;
-    if (train) {
-        quantizer_put(quantizer, self, scheme.num_channels, scale.data, zero.data);
-    } else {
-        if (second)
-            observe_ends(quantizer, self, json_object_get(before, "observer"), scheme.num_channels);
-        quantizer_observe(quantizer, self, &view);
-        quantizer_init(quantizer, self);
-    }
-    struct mqb_qparams q = quantizer_qparams(quantizer, self);
-    assert_int_equal(q.num_channels, scale.size);
-    for (int32_t c = 0; c < q.num_channels; c++) {
-        if (q.scale[c] != scale.data[c])
-            fail_msg("%s: scale[%d] = %.9g, expected %.9g", name, (int)c, (double)q.scale[c], (double)scale.data[c]);
-        zeros_agree &= (float)q.zero_point[c] == zero.data[c];
-    }
-    /* The reference takes the zero point of a power-of-two scale from the scale before it is rounded. */
-    if (!zeros_agree && scheme.pot_scale && !scheme.symmetric) {
-        counts->pot_zero++;
-    } else {
-        if (!zeros_agree)
-            fail_msg("%s: other zero points", name);
-        float *out = malloc((size_t)x.size * sizeof(float));
-        int32_t *codes = malloc((size_t)x.size * sizeof(int32_t));
-        quantizer_run(quantizer, self, &scheme, x.size, x.data, NULL, out);
-        golden_compare(item, "output", &y, out, 0.0f, 0.0f);
-        assert_int_equal(quantizer->freeze(self, &view, codes, &error), MQB_OK);
-        for (int64_t i = 0; i < x.size; i++) {
-            int64_t c = i / (x.size / q.num_channels);
-            assert_true(out[i] == (float)(codes[i] - q.zero_point[c]) * q.scale[c]);
-        }
-        if (train) {
-            struct golden_tensor dy, dx;
-            assert_true(golden_tensor_get(json_object_get(item, "grad_output"), &dy));
-            assert_true(golden_tensor_get(json_object_get(expected, "grad_input"), &dx));
-            quantizer_run(quantizer, self, &scheme, x.size, x.data, dy.data, out);
-            golden_compare(item, "grad_input", &dx, out, 0.0f, 0.0f);
-            golden_free(&dy);
-            golden_free(&dx);
-        }
-        free(codes);
-        free(out);
-        counts->compared++;
-    }
-    quantizer->destroy(self);
-    golden_free(&x);
-    golden_free(&y);
-    golden_free(&scale);
-    golden_free(&zero);
-}
-
-static void test_ptq_fixed_vectors_match(void **state)
-{
-    (void)state;
-    json_t *root = golden_open("fam4_fixed.json");
-    const json_t *cases = json_object_get(root, "cases");
-    struct counts counts = {0};
-    for (size_t i = 0; i < json_array_size(cases); i++)
-        replay_case(json_array_get(cases, i), &counts);
-    printf("fam4_fixed.json: %d cases bit for bit, %d with the zero point of a rounded scale, %d of other observers\n",
-           counts.compared, counts.pot_zero, counts.other);
-    assert_true(counts.compared >= 130);
-    assert_true(counts.pot_zero <= 8);
-    json_decref(root);
 }
 
 /* ---- closed forms and edges ---- */
@@ -293,7 +177,6 @@ static void test_ptq_impossible_schemes_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ptq_fixed_vectors_match),
         cmocka_unit_test(test_ptq_percentile_cuts_the_range),
         cmocka_unit_test(test_ptq_mse_errs_less_than_minmax_with_an_outlier),
         cmocka_unit_test(test_ptq_adaptive_sign_switches_if_never_negative),

@@ -1,5 +1,5 @@
 /*
- * test_pact_golden.c - the PACT plugin against the reference vectors (family 1), and its behaviour at the edges.
+ * test_pact.c - the PACT plugin: closed forms, edges, refusals. Its replay of reference vectors: tests/golden.
  */
 #include "quant/golden_grid.h"
 
@@ -17,23 +17,40 @@ static int teardown(void **state)
     return dlclose(plugin.library);
 }
 
-static void test_pact_activation_vectors_paper_match(void **state)
-{
-    (void)state;
-    grid_replay(plugin.quantizer, "fam1_pact_activation.json", true);
-}
-
-static void test_pact_activation_vectors_default_match(void **state)
-{
-    (void)state;
-    grid_replay(plugin.quantizer, "fam1_pact_activation.json", false);
-}
-
 static void test_pact_weights_are_dorefa(void **state)
 {
     (void)state;
-    grid_replay(plugin.quantizer, "fam1_dorefa_weight.json", true);
-    grid_replay(plugin.quantizer, "fam1_dorefa_weight.json", false);
+    enum { N = 600 };
+    static float x[N], dy[N], y[2][N], dx[2][N];
+    struct grid_plugin dorefa = {0};
+    assert_true(grid_plugin_open(&dorefa, MQB_PLUGIN_DIR "/dorefa.so"));
+    const struct mqb_quantizer *const quantizers[2] = {plugin.quantizer, dorefa.quantizer};
+    for (int i = 0; i < N; i++) {
+        x[i] = (float)mqb_normal(3, 1, (uint64_t)i);
+        dy[i] = (float)mqb_normal(3, 2, (uint64_t)i);
+    }
+    for (int variant = 0; variant < 8; variant++) {
+        struct mqb_scheme scheme = {.struct_size = sizeof(scheme), .role = MQB_ROLE_WEIGHT, .bits = 4, .num_channels = 1};
+        scheme.symmetric = variant & 1;
+        scheme.per_channel = (variant & 2) != 0;
+        scheme.num_channels = scheme.per_channel ? 3 : 1;
+        scheme.qmin = scheme.symmetric ? -8 : 0;
+        scheme.qmax = scheme.qmin + 15;
+        struct mqb_tensor_view view = {
+            .struct_size = sizeof(view), .rank = 2, .dims = {3, N / 3}, .num_elements = N, .data = x};
+        for (int k = 0; k < 2; k++) {
+            struct mqb_error error = MQB_ERROR_INIT;
+            void *self = grid_create(quantizers[k], &scheme, (variant & 4) != 0);
+            grid_calibrate(quantizers[k], self, &view);
+            assert_int_equal(quantizers[k]->prepare(self, &view, 1, &error), MQB_OK);
+            grid_run(quantizers[k], self, &scheme, N, x, NULL, y[k]);
+            grid_run(quantizers[k], self, &scheme, N, x, dy, dx[k]);
+            quantizers[k]->destroy(self);
+        }
+        assert_memory_equal(y[0], y[1], sizeof(y[0]));
+        assert_memory_equal(dx[0], dx[1], sizeof(dx[0]));
+    }
+    dlclose(dorefa.library);
 }
 
 /* An activation point of 4 bits, calibrated with -1 and 2. */
@@ -146,8 +163,6 @@ static void test_pact_state_round_trip_and_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pact_activation_vectors_paper_match),
-        cmocka_unit_test(test_pact_activation_vectors_default_match),
         cmocka_unit_test(test_pact_weights_are_dorefa),
         cmocka_unit_test(test_pact_bounds_clip_and_learn),
         cmocka_unit_test(test_pact_ends_are_static_at_8_bits),

@@ -1,5 +1,5 @@
 /*
- * test_dorefa_golden.c - the DoReFa plugin against the reference vectors (family 1), and its behaviour at the edges.
+ * test_dorefa.c - the DoReFa plugin: closed forms, edges, refusals. Its replay of reference vectors: tests/golden.
  */
 #include "quant/golden_grid.h"
 
@@ -15,30 +15,6 @@ static int teardown(void **state)
 {
     (void)state;
     return dlclose(plugin.library);
-}
-
-static void test_dorefa_weight_vectors_paper_match(void **state)
-{
-    (void)state;
-    grid_replay(plugin.quantizer, "fam1_dorefa_weight.json", true);
-}
-
-static void test_dorefa_weight_vectors_default_match(void **state)
-{
-    (void)state;
-    grid_replay(plugin.quantizer, "fam1_dorefa_weight.json", false);
-}
-
-static void test_dorefa_activation_vectors_paper_match(void **state)
-{
-    (void)state;
-    grid_replay(plugin.quantizer, "fam1_dorefa_activation.json", true);
-}
-
-static void test_dorefa_activation_vectors_default_match(void **state)
-{
-    (void)state;
-    grid_replay(plugin.quantizer, "fam1_dorefa_activation.json", false);
 }
 
 enum { N = 1000 };
@@ -192,10 +168,6 @@ static void test_dorefa_zero_and_bad_weights_are_handled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dorefa_weight_vectors_paper_match),
-        cmocka_unit_test(test_dorefa_weight_vectors_default_match),
-        cmocka_unit_test(test_dorefa_activation_vectors_paper_match),
-        cmocka_unit_test(test_dorefa_activation_vectors_default_match),
         cmocka_unit_test(test_dorefa_codes_and_outputs_agree_exactly),
         cmocka_unit_test(test_dorefa_weights_follow_tanh),
         cmocka_unit_test(test_dorefa_weight_gradient_is_that_of_normalization),

@@ -1,0 +1,180 @@
+/*
+ * step_slice.h - the loops of a uniform quantizer whose step is learned: a slice forward, and backward with the sums that the
+ * gradients of scale and zero point need.
+ *
+ * Letters: s scale, z zero point (integral), n = qmin, p = qmax, x input, dy gradient at y.
+ *
+ *   STEP_TENSOR    q = rne(x * (1/s)) + z          STEP_CHANNEL  q = rne(x / s + z)          STEP_TORCH  q = rne(x * (1/s) + z)
+ *   y = (clip(q, n, p) - z) * s
+ *   dx = dy inside the range, 0 outside
+ *   sums[STEP_SUM_SCALE] += sum dy * { (y - x) / s inside; n - z below; p - z above }
+ *   sums[STEP_SUM_ZERO]  += sum dy * { 0 inside; -s outside }
+ *
+ * STEP_TORCH is how torch's kernels find the codes in the backward pass alone.
+ */
+#ifndef ALGORITHMS_STEP_SLICE_H
+#define ALGORITHMS_STEP_SLICE_H
+
+#include "lanes.h"
+
+#include <mqbench/numeric.h>
+#include <mqbench/plugin.h>
+#include <mqbench/quantizer.h>
+
+#include <string.h>
+
+enum { STEP_SUM_SCALE = 0, STEP_SUM_ZERO = 1, STEP_NUM_SUMS = 2 };
+
+/* Where the zero point is added, and whether x is divided. */
+enum step_order { STEP_TENSOR, STEP_CHANNEL, STEP_TORCH };
+
+/* What the loops need, by value. */
+struct step_range {
+    float s, inv, z, n, p;
+};
+
+static inline struct step_range step_range_of(const struct mqb_scheme *scheme, float scale, float zero_point)
+{
+    struct step_range r;
+    r.s = scale;
+    r.inv = 1.0f / r.s;
+    r.z = zero_point;
+    r.n = (float)scheme->qmin;
+    r.p = (float)scheme->qmax;
+    return r;
+}
+
+/* Beyond +-2048 every code is out of range whatever the zero point, and within it mqb_rne_small is exact. */
+static inline float step_round(float v)
+{
+    v = v > 2048.0f ? 2048.0f : v;
+    v = v < -2048.0f ? -2048.0f : v;
+    return mqb_rne_small(v);
+}
+
+/* The code before it is clipped. */
+static inline __attribute__((always_inline)) float step_code(const struct step_range r, const enum step_order order, float x)
+{
+    if (order == STEP_TENSOR)
+        return step_round(x * r.inv) + r.z;
+    if (order == STEP_TORCH)
+        return step_round(x * r.inv + r.z);
+    return step_round(x / r.s + r.z);
+}
+
+static inline __attribute__((always_inline)) void step_forward_loop(const struct step_range r, const enum step_order order,
+                                                                    int64_t size, const float *x, float *y)
+{
+    MQB_LOOP_INDEPENDENT
+    for (int64_t i = 0; i < size; i++) {
+        float code = step_code(r, order, x[i]);
+        code = code > r.p ? r.p : code;
+        code = code < r.n ? r.n : code;
+        y[i] = (code - r.z) * r.s;
+    }
+}
+
+MQB_MULTIVERSION
+static void step_forward_tensor(struct step_range r, int64_t size, const float *x, float *y)
+{
+    step_forward_loop(r, STEP_TENSOR, size, x, y);
+}
+
+MQB_MULTIVERSION
+static void step_forward_channel(struct step_range r, int64_t size, const float *x, float *y)
+{
+    step_forward_loop(r, STEP_CHANNEL, size, x, y);
+}
+
+/* STEP_TENSOR or STEP_CHANNEL. */
+static inline void step_forward(struct step_range r, enum step_order order, const struct mqb_slice *slice)
+{
+    if (order == STEP_CHANNEL)
+        step_forward_channel(r, slice->size, slice->x, slice->y);
+    else
+        step_forward_tensor(r, slice->size, slice->x, slice->y);
+}
+
+/* One block: dx, and what each element adds to the sums, into `ds` and `dz`. */
+static inline __attribute__((always_inline)) void step_backward_block(const struct step_range r, const enum step_order order,
+                                                                      int count, const float *x, const float *dy, float *dx,
+                                                                      float *ds, float *dz)
+{
+    MQB_LOOP_INDEPENDENT
+    for (int i = 0; i < count; i++) {
+        float v = x[i], g = dy[i], inside;
+        float code = step_code(r, order, v);
+        if (order == STEP_CHANNEL)
+            inside = code - r.z - v / r.s;
+        else
+            inside = ((code - r.z) * r.s - v) * r.inv;
+        float factor = code > r.p ? r.p - r.z : inside;
+        factor = code < r.n ? r.n - r.z : factor;
+        float pass = code > r.p ? 0.0f : g;
+        pass = code < r.n ? 0.0f : pass;
+        ds[i] = g * factor;
+        dz[i] = g - pass;
+        dx[i] = pass;
+    }
+}
+
+/* Sums run in lanes over the index and are joined in one order, so that no vector width changes them. */
+static inline __attribute__((always_inline)) void step_backward_loop(const struct step_range r, const enum step_order order,
+                                                                     int64_t size, const float *x, const float *dy, float *dx,
+                                                                     double *sums)
+{
+    float ds[LANES_BLOCK], dz[LANES_BLOCK];
+    double scale[LANES_COUNT] = {0}, zero[LANES_COUNT] = {0};
+    int64_t k = 0;
+    for (; k + LANES_BLOCK <= size; k += LANES_BLOCK) {
+        step_backward_block(r, order, LANES_BLOCK, x + k, dy + k, dx + k, ds, dz);
+        lanes_add(ds, scale);
+        lanes_add(dz, zero);
+    }
+    if (k < size) {
+        memset(ds, 0, sizeof(ds));
+        memset(dz, 0, sizeof(dz));
+        step_backward_block(r, order, (int)(size - k), x + k, dy + k, dx + k, ds, dz);
+        lanes_add(ds, scale);
+        lanes_add(dz, zero);
+    }
+    sums[STEP_SUM_SCALE] += lanes_join(scale);
+    sums[STEP_SUM_ZERO] -= lanes_join(zero) * (double)r.s;
+}
+
+MQB_MULTIVERSION
+static void step_backward_tensor(struct step_range r, int64_t size, const float *x, const float *dy, float *dx, double *sums)
+{
+    step_backward_loop(r, STEP_TENSOR, size, x, dy, dx, sums);
+}
+
+MQB_MULTIVERSION
+static void step_backward_channel(struct step_range r, int64_t size, const float *x, const float *dy, float *dx, double *sums)
+{
+    step_backward_loop(r, STEP_CHANNEL, size, x, dy, dx, sums);
+}
+
+MQB_MULTIVERSION
+static void step_backward_torch(struct step_range r, int64_t size, const float *x, const float *dy, float *dx, double *sums)
+{
+    step_backward_loop(r, STEP_TORCH, size, x, dy, dx, sums);
+}
+
+static inline void step_backward(struct step_range r, enum step_order order, const struct mqb_slice *slice)
+{
+    if (order == STEP_CHANNEL)
+        step_backward_channel(r, slice->size, slice->x, slice->dy, slice->dx, slice->sums);
+    else if (order == STEP_TORCH)
+        step_backward_torch(r, slice->size, slice->x, slice->dy, slice->dx, slice->sums);
+    else
+        step_backward_tensor(r, slice->size, slice->x, slice->dy, slice->dx, slice->sums);
+}
+
+/* The code of a weight that is deployed. */
+static inline int32_t step_frozen_code(struct step_range r, enum step_order order, float x)
+{
+    float code = step_code(r, order, x);
+    return (int32_t)(code < r.n ? r.n : code > r.p ? r.p : code);
+}
+
+#endif
