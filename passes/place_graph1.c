@@ -36,13 +36,7 @@ static mqb_status place_graph1_run(const struct mqb_host *host, struct mqb_graph
     mqb_status status = placement_begin(&p, host, graph, "graph 1", error);
     if (status == MQB_OK)
         status = place_inputs(&p, strcmp(host->option_text(options, "points"), "shared") == 0, error);
-    if (status == MQB_OK)
-        status = place_weights(&p, error);
-    if (status == MQB_OK)
-        status = mark_ends(&p, error);
-    placement_end(&p);
-    *num_edits = p.num_edits;
-    return status;
+    return placement_finish(&p, status, num_edits, error);
 }
 
 static const struct mqb_option_spec place_graph1_options[] = {

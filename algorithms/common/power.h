@@ -31,8 +31,8 @@ static inline double series_ln(double v)
     return k * 0.69314718055994530942 + 2.0 * (t + t * square * sum);
 }
 
-/* e^y for -700 <= y <= 700 = 2^k e^r, k = rne(y / ln 2). */
-static inline double series_exp(double y)
+/* 2^k, and in *rest e^r - 1, with e^y = 2^k e^r, k = rne(y / ln 2), for -700 <= y <= 700. */
+static inline double series_exp_parts(double y, double *rest)
 {
     const double magic = 6755399441055744.0; /* 1.5 * 2^52: adding it leaves no fraction, and k in the lowest bits */
     double shifted = y * 1.44269504088896338700 + magic;
@@ -55,7 +55,14 @@ static inline double series_exp(double y)
     sum = 1.0 + r * (1.0 / 4) * sum;
     sum = 1.0 + r * (1.0 / 3) * sum;
     sum = 1.0 + r * (1.0 / 2) * sum;
-    return power * (1.0 + r * sum);
+    *rest = r * sum;
+    return power;
+}
+
+static inline double series_exp(double y)
+{
+    double rest, power = series_exp_parts(y, &rest);
+    return power * (1.0 + rest);
 }
 
 #endif

@@ -32,11 +32,6 @@ static inline mqb_status placement_begin(struct placement *p, const struct mqb_h
     return MQB_OK;
 }
 
-static inline void placement_end(struct placement *p)
-{
-    p->host->deallocate(p->nodes);
-}
-
 static inline int named(const char *op, const char *const *list)
 {
     for (; *list; list++) {
@@ -219,6 +214,18 @@ static inline mqb_status mark_ends(struct placement *p, struct mqb_error *error)
         if (status == MQB_OK)
             status = mark_io(p, point_behind(p, api->input(p->graph, last, 0)), error);
     }
+    return status;
+}
+
+/* After the activations: weights and ends, whatever the graph; `status` is how placing activations went. */
+static inline mqb_status placement_finish(struct placement *p, mqb_status status, int32_t *num_edits, struct mqb_error *error)
+{
+    if (status == MQB_OK)
+        status = place_weights(p, error);
+    if (status == MQB_OK)
+        status = mark_ends(p, error);
+    p->host->deallocate(p->nodes);
+    *num_edits = p->num_edits;
     return status;
 }
 
