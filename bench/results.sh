@@ -21,19 +21,31 @@ fi
 own="--model $records/resnet20_b12.onnx --dataset cifar10:train=$train,test=$data/cifar10/data_batch_3_first5000.bin"
 public="--model $data/models/resnet20_cifar10.onnx --normalize imagenet
         --dataset cifar10:train=$train,test=$data/cifar10/test_lossless_0000-0499.bin"
-algorithms=lsq,lsqplus,pact,dorefa,dsq,qil,apot,lqnet,tqt,ptq_minmax,ptq_percentile,ptq_mse,ptq_kl
+trained=lsq,lsqplus,pact,dorefa,dsq,qil,apot,lqnet,tqt
+calibrated=ptq_minmax,ptq_percentile,ptq_mse,ptq_kl
+
+# Every algorithm in the academic setting: calibration alone for some, one epoch for the others; then one table of all records.
+table() {
+    folder=$1
+    shift
+    common="--backend academic --bits 8,4,3,2 --seeds 3 --out $folder"
+    # shellcheck disable=SC2086
+    {
+        "$mqbench" compare --algo $calibrated --epochs 0 $common "$@" >&2
+        "$mqbench" compare --algo $trained --epochs 1 $common "$@" >&2
+        "$mqbench" compare --algo $trained,$calibrated $common "$@" --format markdown
+    }
+}
 
 echo "### Public ResNet-20, three epochs"
 echo
 # shellcheck disable=SC2086
 "$mqbench" compare --backend academic --algo lsq,pact,dorefa --bits 4 --seeds 3 --epochs 3 $public --out "$records/public3" --format markdown
-echo "### Own ResNet-20, every algorithm"
+echo "### Own ResNet-20, every algorithm, one epoch of 5,000 images"
 echo
 # shellcheck disable=SC2086
-"$mqbench" compare --backend academic --algo $algorithms --bits 8,4,3,2 --seeds 3 --epochs 1 --train-limit 5000 --test-limit 1000 $own \
-    --out "$records/own" --format markdown
-echo "### Public ResNet-20, every algorithm"
+table "$records/own" --train-limit 5000 --test-limit 1000 $own
+echo "### Public ResNet-20, every algorithm, one epoch of 2,560 images"
 echo
 # shellcheck disable=SC2086
-"$mqbench" compare --backend academic --algo $algorithms --bits 8,4,3,2 --seeds 3 --epochs 1 --train-limit 5000 $public \
-    --out "$records/public" --format markdown
+table "$records/public" --train-limit 2560 $public

@@ -99,6 +99,14 @@ static json_t *names_tree(const char *const *names)
     return items;
 }
 
+static json_t *models_tree(void)
+{
+    json_t *items = json_array();
+    for (const char *const *name = mqb_model_names(); *name != NULL; name++)
+        json_array_append_new(items, json_pack("{s:s, s:s}", "id", *name, "doc", mqb_model_about(*name)));
+    return items;
+}
+
 static json_t *datasets_tree(void)
 {
     json_t *items = json_array();
@@ -120,7 +128,7 @@ mqb_status list_tree_create(const char *manifest, json_t **tree, struct mqb_erro
         json_object_set_new(root, "passes", components_tree(registry, MQB_KIND_PASS));
         json_object_set_new(root, "compute", components_tree(registry, MQB_KIND_COMPUTE));
         json_object_set_new(root, "datasets", datasets_tree());
-        json_object_set_new(root, "models", names_tree(mqb_model_names()));
+        json_object_set_new(root, "models", models_tree());
         json_object_set_new(root, "observers", names_tree(mqb_observer_names()));
         *tree = root;
     }

@@ -115,10 +115,11 @@ mqb_status mqb_onnx_export_quantized(const struct mqb_graph *graph, const struct
 /* The name under which such a file holds the codes of an activation (freed by mqb_deallocate); NULL: no memory. */
 char *mqb_onnx_codes_name(const struct mqb_graph *graph, mqb_value_id value);
 
-/* Networks that need no file (build.c): "resnet20", "resnet32", "resnet56", ...; He-normal initialisation from `seed`.
- * An unknown name lists the known ones. */
+/* Networks that need no file (build.c has the table): "resnet20", "resnet18", "mobilenet_v2", ...; He-normal initialisation from
+ * `seed`. An unknown name lists the known ones. */
 mqb_status mqb_model_build(const char *name, const struct mqb_op_table *table, int64_t channels, int64_t height, int64_t width,
                            int64_t classes, uint64_t seed, struct mqb_graph **graph, struct mqb_error *error);
 const char *const *mqb_model_names(void); /* NULL-terminated */
+const char *mqb_model_about(const char *name); /* one line; NULL: unknown */
 
 #endif

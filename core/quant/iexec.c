@@ -22,8 +22,8 @@ static void enter(const struct mqb_program *program, int64_t size, const float *
     const struct mqb_itensor *t = &program->tensors[program->input];
     const struct mqb_program_tensor *info = &t->info;
     if (!t->real) {
-        const struct mqb_quantize_rows rows = {&program->contract, info->scale, info->zero_point,
-                                               info->qmin,         info->qmax,  t->offset};
+        const struct mqb_contract *rule = mqb_program_rule(program, MQB_FACTOR_INPUT);
+        const struct mqb_quantize_rows rows = {rule, info->scale, info->zero_point, info->qmin, info->qmax, t->offset};
         mqb_quantize_rows(&rows, size, x, (uint8_t *)place);
         return;
     }
@@ -41,12 +41,10 @@ static void tap(const struct run *run, int32_t tensor, int64_t first, int64_t im
         memcpy(arena + t->place, run->forced[t->index] + first * t->info.size, (size_t)(images * t->info.size));
 }
 
-/* The output's codes as reals, where the network ends in a quantized tensor. */
-static void dequantize_output(const struct mqb_program *program, int64_t size, const uint8_t *codes, float *logits)
+static void dequantize(const struct mqb_itensor *t, int64_t size, const uint8_t *codes, float *reals)
 {
-    const struct mqb_itensor *t = &program->tensors[program->output];
     for (int64_t i = 0; i < size; i++)
-        logits[i] = t->info.scale * (float)((int32_t)codes[i] - t->zero_stored);
+        reals[i] = t->info.scale * (float)((int32_t)codes[i] - t->zero_stored);
 }
 
 static void run_op(const struct run *run, const struct mqb_iop *op, char *arena, int64_t first, int64_t images)
@@ -63,6 +61,9 @@ static void run_op(const struct run *run, const struct mqb_iop *op, char *arena,
     } else if (op->kind == MQB_IOP_QUANTIZE) {
         const struct mqb_itensor *x = &program->tensors[op->in[0]];
         mqb_quantize_rows(&op->quantize, images * x->info.size, (const float *)(const void *)(arena + x->place), out);
+    } else if (op->kind == MQB_IOP_DEQUANTIZE) {
+        const struct mqb_itensor *x = &program->tensors[op->in[0]];
+        dequantize(x, images * x->info.size, (const uint8_t *)arena + x->place, (float *)(void *)out);
     } else if (op->kind == MQB_IOP_REAL) {
         mqb_ireal_run(program, op, images, arena, arena + program->scratch);
     } else {
@@ -94,10 +95,9 @@ static void run_task(void *context, int index, int worker)
     if (program->output != MQB_NONE && program->tensors[program->output].real)
         memcpy(run->logits + first * program->num_classes, arena + program->tensors[program->output].place,
                (size_t)(images * program->num_classes) * sizeof(float));
-    else if (program->output != MQB_NONE)
-        dequantize_output(program, images * program->num_classes,
-                          (const uint8_t *)arena + program->tensors[program->output].place,
-                          run->logits + first * program->num_classes);
+    else if (program->output != MQB_NONE) /* the network ends in a quantized tensor */
+        dequantize(&program->tensors[program->output], images * program->num_classes,
+                   (const uint8_t *)arena + program->tensors[program->output].place, run->logits + first * program->num_classes);
 }
 
 mqb_status mqb_program_run(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n, float *logits,

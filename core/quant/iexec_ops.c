@@ -89,7 +89,7 @@ static void run_average_pool(const struct mqb_program *program, const struct mqb
         mqb_window_span(i / y->w, window->stride_h, window->pad_top, window->r, x->h, &span.h0, &span.h1);
         mqb_window_span(i % y->w, window->stride_w, window->pad_left, window->s, x->w, &span.w0, &span.w1);
         for (int32_t c = 0; c < y->c; c++) {
-            int32_t code = mean->rule != MQB_POOL_INTEGER ? mean_float(&program->contract, mean, x, y, span, in + c)
+            int32_t code = mean->rule != MQB_POOL_INTEGER ? mean_float(mqb_program_rule(program, MQB_FACTOR_POOL), mean, x, y, span, in + c)
                                                           : mean_integer(mean, x, span, in + c);
             out[c] = (uint8_t)(code + y->offset);
         }

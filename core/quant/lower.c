@@ -199,12 +199,13 @@ void mqb_lower_bounds(const struct mqb_program *program, const struct mqb_itenso
                       int32_t *low, int32_t *high)
 {
     const struct mqb_program_tensor *info = &tensor->info;
+    const struct mqb_contract *rule = mqb_program_rule(program, MQB_FACTOR_REQUANTIZE);
     *low = info->qmin;
     *high = info->qmax;
     if (target->least > -INFINITY)
-        *low = mqb_quantize_value(&program->contract, target->least, info->scale, info->zero_point, info->qmin, info->qmax);
+        *low = mqb_quantize_value(rule, target->least, info->scale, info->zero_point, info->qmin, info->qmax);
     if (target->most < INFINITY)
-        *high = mqb_quantize_value(&program->contract, target->most, info->scale, info->zero_point, info->qmin, info->qmax);
+        *high = mqb_quantize_value(rule, target->most, info->scale, info->zero_point, info->qmin, info->qmax);
 }
 
 /* ---- the walk ---- */
@@ -291,6 +292,8 @@ static mqb_status lower_graph(struct mqb_lowering *lowering, struct mqb_error *e
     if (status != MQB_OK)
         return status;
     program->output = logits ? MQB_NONE : lowering->tensor_of[graph->output];
+    if (lowering->mean_of[graph->output] != MQB_NONE)
+        program->output = lowering->mean_of[graph->output];
     program->num_classes = mqb_value_size(&graph->values[graph->output]);
     if (!logits && program->output == MQB_NONE)
         return mqb_fail(error, MQB_ERR_UNSUPPORTED, "the network's output '%s' has no integer form",
@@ -442,6 +445,7 @@ static void count_consumers(struct mqb_lowering *lowering)
     for (int32_t i = 0; i < graph->num_values; i++) {
         lowering->tensor_of[i] = MQB_NONE;
         lowering->reader[i] = MQB_NONE;
+        lowering->mean_of[i] = MQB_NONE;
     }
     for (int32_t i = 0; i < graph->num_ordered; i++) {
         const struct mqb_node *node = &graph->nodes[graph->order[i]];
@@ -456,6 +460,12 @@ static void count_consumers(struct mqb_lowering *lowering)
 
 mqb_status mqb_program_create(const struct mqb_deploy *deploy, const struct mqb_backend_rules *rules,
                               const struct mqb_compute *compute, struct mqb_program **program, struct mqb_error *error)
+{
+    return mqb_program_create_ideal(deploy, rules, 0, compute, program, error);
+}
+
+mqb_status mqb_program_create_ideal(const struct mqb_deploy *deploy, const struct mqb_backend_rules *rules, uint32_t ideal,
+                                    const struct mqb_compute *compute, struct mqb_program **program, struct mqb_error *error)
 {
     const struct mqb_graph *graph = deploy->graph;
     struct mqb_lowering lowering = {.deploy = deploy, .graph = graph};
@@ -472,14 +482,16 @@ mqb_status mqb_program_create(const struct mqb_deploy *deploy, const struct mqb_
     lowering.fused = mqb_allocate_array(num_nodes, sizeof(*lowering.fused));
     lowering.deferred = mqb_allocate_array(num_nodes, sizeof(*lowering.deferred));
     lowering.quantized = mqb_allocate_array((size_t)deploy->num_frozen + 1, sizeof(*lowering.quantized));
+    lowering.mean_of = mqb_allocate_array(num_values, sizeof(*lowering.mean_of));
     if (!p || !lowering.tensor_of || !lowering.consumers || !lowering.reader || !lowering.fused || !lowering.deferred ||
-        !lowering.quantized) {
+        !lowering.quantized || !lowering.mean_of) {
         status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for an integer program");
         goto out;
     }
     p->contract = rules->contract;
     p->profile = mqb_strdup(rules->contract.profile ? rules->contract.profile : "");
     p->contract.profile = p->profile;
+    mqb_lower_ideal_contract(p, ideal);
     count_consumers(&lowering);
     status = rules->scope == MQB_SCOPE_CONV_AND_LINEAR ? mqb_lower_islands(&lowering, error) : lower_graph(&lowering, error);
     if (status == MQB_OK)
@@ -490,7 +502,7 @@ mqb_status mqb_program_create(const struct mqb_deploy *deploy, const struct mqb_
     p->group = choose_group(p);
     status = choose_kernels(p, compute, error);
     if (status == MQB_OK)
-        status = mqb_lower_open_reals(p, graph, &scratch, error);
+        status = mqb_lower_open_reals(p, graph, compute, &scratch, error);
     if (status == MQB_OK)
         plan_memory(p, scratch);
 
@@ -501,6 +513,7 @@ out:
     mqb_deallocate(lowering.fused);
     mqb_deallocate(lowering.deferred);
     mqb_deallocate(lowering.quantized);
+    mqb_deallocate(lowering.mean_of);
     if (status != MQB_OK)
         mqb_program_destroy(p);
     else
@@ -549,6 +562,11 @@ bool mqb_program_bias(const struct mqb_program *program, int index, struct mqb_p
 int mqb_program_num_tensors(const struct mqb_program *program)
 {
     return program->num_coded;
+}
+
+int64_t mqb_program_num_classes(const struct mqb_program *program)
+{
+    return program->num_classes;
 }
 
 const struct mqb_program_tensor *mqb_program_tensor(const struct mqb_program *program, int index)

@@ -52,13 +52,14 @@ mqb_status mqb_lower_batch_norm(struct mqb_lowering *lowering, const struct mqb_
     op->table = mqb_allocate_array((size_t)y->c, 256);
     if (!op->table)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for layer '%s'", node->name);
+    const struct mqb_contract *rule = mqb_program_rule(program, MQB_FACTOR_REQUANTIZE);
     mqb_lower_bounds(program, y, &target, &low, &high);
     for (int32_t c = 0; c < y->c; c++) {
         float scale = 0.0f, shift = 0.0f;
         status = read_norm(lowering->graph, node, c, &scale, &shift, error);
         for (int32_t stored = 0; stored < 256 && status == MQB_OK; stored++) {
             float real = x->info.scale * (float)(stored - x->offset - x->info.zero_point), norm = real * scale + shift;
-            int32_t code = mqb_quantize_value(&program->contract, norm, y->info.scale, y->info.zero_point, low, high);
+            int32_t code = mqb_quantize_value(rule, norm, y->info.scale, y->info.zero_point, low, high);
             op->table[c * 256 + stored] = (uint8_t)(code + y->offset);
         }
         if (status != MQB_OK)

@@ -94,18 +94,23 @@ static mqb_status check_weight(const struct layer *layer, struct mqb_error *erro
 }
 
 /* round(b / (s_x s_w)) in the precision in which the contract folds. */
+double mqb_lower_bias(const struct mqb_contract *contract, float s_x, float s_w, float b)
+{
+    double v = contract->fold == MQB_FOLD_F64 ? (double)b / ((double)s_x * s_w) : (double)(b / (s_x * s_w));
+    return mqb_requant_round(v, contract->bias_rounding);
+}
+
 static mqb_status quantize_bias(const struct layer *layer, const struct mqb_contract *contract, int32_t *bias,
                                 struct mqb_error *error)
 {
     for (int32_t k = 0; k < layer->k; k++) {
         float s_x = layer->x->info.scale, s_w = layer_scale(layer, k), b = layer->bias[k];
-        double v = contract->fold == MQB_FOLD_F64 ? (double)b / ((double)s_x * s_w) : (double)(b / (s_x * s_w));
-        double rounded = mqb_requant_round(v, contract->bias_rounding);
+        double rounded = mqb_lower_bias(contract, s_x, s_w, b);
         if (!(fabs(rounded) < 2147483648.0))
             return mqb_lower_refuse(layer->node, error,
                                     "bias %g of channel %d is %g steps of s_x * s_w = %g * %g and does not fit into "
                                     "32 bits",
-                                    (double)b, (int)k, v, (double)s_x, (double)s_w);
+                                    (double)b, (int)k, rounded, (double)s_x, (double)s_w);
         bias[k] = (int32_t)rounded;
     }
     return MQB_OK;
@@ -174,20 +179,32 @@ struct layer_end {
     int32_t side;                    /* an addition in the epilogue: its other operand; else MQB_NONE */
 };
 
+/* The bias as it is: no accumulator can hold it. */
+static void keep_bias(const struct layer *layer, struct mqb_rescale *rescale)
+{
+    rescale->form = MQB_RESCALE_SCALAR;
+    for (int32_t k = 0; k < layer->k; k++)
+        rescale->scalar[k].extra = (double)layer->bias[k] / ((double)layer->x->info.scale * layer_scale(layer, k));
+}
+
 static mqb_status fill_epilogue(const struct layer *layer, const struct mqb_program *program, const struct layer_end *end,
                                 struct mqb_iconv *conv, struct mqb_error *error)
 {
-    const struct mqb_contract *contract = &program->contract;
-    const float *float_bias = contract->bias_form == MQB_BIAS_F32 ? layer->bias : NULL;
+    const struct mqb_contract *contract = mqb_program_rule(program, MQB_FACTOR_REQUANTIZE);
+    bool integers = contract->bias_form == MQB_BIAS_I32;
+    const float *float_bias = !integers || (program->ideal & MQB_FACTOR_BIAS) ? layer->bias : NULL;
     const struct mqb_itensor *out = end->out == MQB_NONE ? NULL : &program->tensors[end->out];
     int32_t low, high;
-    conv->half = program->half || (end->side != MQB_NONE && contract->intermediate == MQB_INTERMEDIATE_F16);
+    conv->half = program->half || (end->side != MQB_NONE && program->contract.intermediate == MQB_INTERMEDIATE_F16);
     if (!out || out->real)
         return fill_reals(layer, float_bias, conv, error);
     mqb_lower_bounds(program, out, end->target, &low, &high);
     if (end->side == MQB_NONE) {
         mqb_status status = mqb_rescale_create(&conv->rescale, contract, layer->x->info.scale, layer->weight->scale,
-                                               layer->weight->num_channels, out, float_bias, layer->k, low, high, error);
+                                               layer->weight->num_channels, out, integers ? NULL : float_bias, layer->k, low,
+                                               high, error);
+        if (status == MQB_OK && integers && float_bias)
+            keep_bias(layer, &conv->rescale);
         return status == MQB_OK ? MQB_OK : mqb_fail_prefix(error, status, "layer '%s'", layer->node->name);
     }
     conv->adds = true;
@@ -256,7 +273,7 @@ static mqb_status make_conv(const struct mqb_lowering *lowering, struct layer *l
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the weights of layer '%s'", layer->node->name);
     for (int32_t k = 0; k < shape->k; k++)
         conv->weight_zero[k] = layer_zero(layer, k);
-    if (layer->bias && contract->bias_form == MQB_BIAS_I32) {
+    if (layer->bias && contract->bias_form == MQB_BIAS_I32 && !(lowering->program->ideal & MQB_FACTOR_BIAS)) {
         conv->bias_value = layer->node->inputs[2];
         conv->bias_scale = mqb_allocate_array((size_t)shape->k, sizeof(*conv->bias_scale));
         if (!conv->bias_scale)
@@ -310,11 +327,15 @@ mqb_status mqb_lower_conv(struct mqb_lowering *lowering, const struct mqb_node *
     struct mqb_conv_shape shape;
     struct layer_end end = {.out = MQB_NONE, .side = MQB_NONE};
     int32_t in;
+    bool done;
     if (addition_behind(lowering, node) != MQB_NONE) { /* the other operand may not be there yet */
         lowering->deferred[node - lowering->graph->nodes] = true;
         return MQB_OK;
     }
-    mqb_status status = mqb_lower_input(lowering, node, 0, &in, error);
+    mqb_status status = mqb_lower_behind_mean(lowering, node, &done, error);
+    if (status != MQB_OK || done)
+        return status;
+    status = mqb_lower_input(lowering, node, 0, &in, error);
     if (status == MQB_OK)
         status = read_layer(lowering, node, &layer, &shape, error);
     if (status != MQB_OK)

@@ -33,8 +33,10 @@ mqb_status mqb_lower_quantized(struct mqb_lowering *lowering, const struct mqb_n
     op->num_in = 1;
     op->in[0] = real;
     op->out = *tensor;
-    op->quantize = (struct mqb_quantize_rows){&program->contract, y->info.scale, y->info.zero_point,
-                                              y->info.qmin,       y->info.qmax,  y->offset};
+    const struct mqb_contract *rule =
+        mqb_program_rule(program, real == program->input ? MQB_FACTOR_INPUT : MQB_FACTOR_REQUANTIZE);
+    op->quantize = (struct mqb_quantize_rows){rule,         y->info.scale, y->info.zero_point,
+                                              y->info.qmin, y->info.qmax,  y->offset};
     *made = *tensor;
     return MQB_OK;
 }
@@ -53,7 +55,7 @@ static bool runs_by_blocks(const struct mqb_graph *graph, const struct mqb_node 
     return true;
 }
 
-static mqb_status lower_real(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)
+mqb_status mqb_lower_real(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)
 {
     const struct mqb_graph *graph = lowering->graph;
     struct mqb_iop *op;
@@ -102,7 +104,7 @@ mqb_status mqb_lower_islands(struct mqb_lowering *lowering, struct mqb_error *er
         if (!graph->values[node->output].batched)
             return mqb_lower_refuse(node, error, "it computes the parameter '%s', which deployment should have made a constant",
                                     graph->values[node->output].name);
-        status = layer ? mqb_lower_conv_island(lowering, node, error) : lower_real(lowering, node, error);
+        status = layer ? mqb_lower_conv_island(lowering, node, error) : mqb_lower_real(lowering, node, error);
     }
     if (status != MQB_OK)
         return status;
@@ -113,8 +115,8 @@ mqb_status mqb_lower_islands(struct mqb_lowering *lowering, struct mqb_error *er
 
 /* ---- states of the float operators ---- */
 
-mqb_status mqb_lower_open_reals(struct mqb_program *program, const struct mqb_graph *graph, size_t *scratch,
-                                struct mqb_error *error)
+mqb_status mqb_lower_open_reals(struct mqb_program *program, const struct mqb_graph *graph, const struct mqb_compute *compute,
+                                size_t *scratch, struct mqb_error *error)
 {
     *scratch = 0;
     for (int32_t i = 0; i < program->num_ops; i++) {
@@ -128,6 +130,7 @@ mqb_status mqb_lower_open_reals(struct mqb_program *program, const struct mqb_gr
             .id = (mqb_node_id)(real->node - graph->nodes),
             .max_images = program->group,
             .batch = program->group,
+            .compute = compute,
             .fixed = real->fixed,
             .host = mqb_host_table(),
         };
@@ -146,5 +149,7 @@ void mqb_lower_real_destroy(struct mqb_ireal *real)
 {
     if (real && real->created && real->node->op->destroy)
         real->node->op->destroy(&real->context);
+    if (real)
+        mqb_deallocate(real->bias);
     mqb_deallocate(real);
 }

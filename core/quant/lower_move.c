@@ -175,7 +175,10 @@ mqb_status mqb_lower_move(struct mqb_lowering *lowering, const struct mqb_node *
     const struct mqb_frozen *frozen = mqb_deploy_find(lowering->deploy, node->output);
     int32_t in[MQB_MAX_INPUTS], out;
     struct mqb_iop *op;
-    mqb_status status = MQB_OK;
+    bool done;
+    mqb_status status = mqb_lower_behind_mean(lowering, node, &done, error);
+    if (status != MQB_OK || done)
+        return status;
     for (int32_t i = 0; i < node->num_inputs && status == MQB_OK; i++)
         status = mqb_lower_input(lowering, node, i, &in[i], error);
     if (status == MQB_OK)

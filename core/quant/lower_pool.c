@@ -46,6 +46,7 @@ static mqb_status lower_means(const struct mqb_program *program, const struct mq
                               struct mqb_error *error)
 {
     const struct mqb_itensor *x = &program->tensors[op->in[0]], *y = &program->tensors[op->out];
+    const struct mqb_contract *contract = mqb_program_rule(program, MQB_FACTOR_POOL);
     bool count_pads = mqb_attr_i(node, "count_include_pad", 0) != 0;
     size_t pixels = (size_t)y->h * (size_t)y->w;
     op->mean_of = mqb_allocate_array(pixels, sizeof(*op->mean_of));
@@ -61,11 +62,11 @@ static mqb_status lower_means(const struct mqb_program *program, const struct mq
             continue;
         struct mqb_imean *mean = &op->means[op->num_means++];
         mean->count = (int32_t)count;
-        mean->rule = program->contract.pool_rule;
+        mean->rule = contract->pool_rule;
         if (mean->rule == MQB_POOL_ORT && strcmp(node->op->name, "GlobalAveragePool") == 0)
             mean->rule = MQB_POOL_INTEGER;
         mqb_status status =
-            mqb_requantizer_init_count(&mean->requantizer, &program->contract, x->info.scale, 1.0f, y->info.scale, mean->count,
+            mqb_requantizer_init_count(&mean->requantizer, contract, x->info.scale, 1.0f, y->info.scale, mean->count,
                                        y->info.zero_point, y->info.qmin, y->info.qmax, error);
         if (status != MQB_OK)
             return mqb_fail_prefix(error, status, "layer '%s'", node->name);
@@ -94,5 +95,8 @@ mqb_status mqb_lower_pool(struct mqb_lowering *lowering, const struct mqb_node *
     op->in[0] = in;
     op->out = out;
     op->window = window;
-    return largest ? mqb_lower_own_params(program, node, op, error) : lower_means(program, node, op, error);
+    if (largest)
+        return mqb_lower_own_params(program, node, op, error);
+    status = lower_means(program, node, op, error);
+    return status == MQB_OK ? mqb_lower_mean(lowering, node, error) : status;
 }

@@ -23,7 +23,7 @@ mqb_status mqb_lower_rescale_table(const struct mqb_program *program, const stru
                                    const struct mqb_itensor *from, const struct mqb_itensor *to, int32_t low, int32_t high,
                                    uint8_t table[256], bool *identity, struct mqb_error *error)
 {
-    const struct mqb_contract *contract = &program->contract;
+    const struct mqb_contract *contract = mqb_program_rule(program, MQB_FACTOR_REQUANTIZE);
     const struct mqb_program_tensor *x = &from->info, *y = &to->info;
     bool same = x->scale == y->scale && x->zero_point == y->zero_point && x->qmin == y->qmin && x->qmax == y->qmax;
     struct mqb_requantizer r;
@@ -96,8 +96,8 @@ mqb_status mqb_lower_table(struct mqb_lowering *lowering, const struct mqb_node 
     }
     for (int32_t stored = 0; stored < 256; stored++) {
         float real = x->info.scale * (float)(stored - x->offset - x->info.zero_point);
-        int32_t code = mqb_quantize_value(&program->contract, (float)activation_value(node, real), y->info.scale,
-                                          y->info.zero_point, low, high);
+        int32_t code = mqb_quantize_value(mqb_program_rule(program, MQB_FACTOR_REQUANTIZE), (float)activation_value(node, real),
+                                          y->info.scale, y->info.zero_point, low, high);
         op->table[stored] = (uint8_t)(code + y->offset);
     }
     return MQB_OK;
@@ -220,7 +220,7 @@ mqb_status mqb_lower_binary(struct mqb_lowering *lowering, const struct mqb_node
     op->table = mqb_allocate(65536);
     if (!op->table)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for layer '%s'", node->name);
-    struct binary s = {.contract = &program->contract, .a = &ta->info, .b = &tb->info, .y = &ty->info};
+    struct binary s = {.contract = mqb_program_rule(program, MQB_FACTOR_ADD), .a = &ta->info, .b = &tb->info, .y = &ty->info};
     mqb_lower_bounds(program, ty, &target, &s.low, &s.high);
     status = binary_init(&s, product, error);
     if (status != MQB_OK)
@@ -231,7 +231,7 @@ mqb_status mqb_lower_binary(struct mqb_lowering *lowering, const struct mqb_node
         [MQB_ADD_F32] = add_f32,
         [MQB_ADD_FMA] = add_fma,
     };
-    int32_t rule = program->contract.add_rule;
+    int32_t rule = s.contract->add_rule;
     if (!product && (rule < MQB_ADD_RESCALE_EACH || rule > MQB_ADD_FMA))
         return mqb_fail(error, MQB_ERR_ARGUMENT, "contract \"%s\" has add rule %d, expected 0 to %d", program->contract.profile,
                         (int)rule, (int)MQB_ADD_FMA);

@@ -24,8 +24,8 @@ void mqb_scheme_make(const struct mqb_backend_rules *rules, int role, int bits, 
     scheme->num_channels = scheme->per_channel ? num_channels : 1;
 }
 
-static mqb_status point_scheme(const struct mqb_graph *graph, const struct mqb_node *node,
-                               const struct mqb_points_config *config, struct mqb_scheme *scheme, struct mqb_error *error)
+mqb_status mqb_points_scheme(const struct mqb_graph *graph, const struct mqb_node *node, const struct mqb_points_config *config,
+                             struct mqb_scheme *scheme, struct mqb_error *error)
 {
     const struct mqb_value *value = &graph->values[node->inputs[0]];
     int64_t role = mqb_attr_i(node, "role", MQB_ROLE_ACTIVATION), channels = 1;
@@ -76,7 +76,7 @@ static mqb_status point_create(struct mqb_graph *graph, mqb_node_id id, const st
     const char *tensor = graph->values[node->inputs[0]].name;
     struct mqb_scheme scheme;
     *result = NULL;
-    mqb_status status = point_scheme(graph, node, config, &scheme, error);
+    mqb_status status = mqb_points_scheme(graph, node, config, &scheme, error);
     if (status != MQB_OK)
         return status;
     bool weight = scheme.role == MQB_ROLE_WEIGHT;

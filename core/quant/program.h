@@ -34,7 +34,8 @@ enum mqb_iop_kind {
     MQB_IOP_SHUFFLE = 6,  /* a permutation of the channels of each pixel */
     MQB_IOP_CHANNELS = 7, /* out = table[channel * 256 + in]: batch norm that stands alone */
     MQB_IOP_QUANTIZE = 8, /* reals to codes */
-    MQB_IOP_REAL = 9      /* an operator that stays in float */
+    MQB_IOP_REAL = 9,     /* an operator that stays in float */
+    MQB_IOP_DEQUANTIZE = 10 /* codes to reals, in front of an ideal mean */
 };
 
 /* Rows of reals to codes, equal to mqb_quantize_value bit for bit. */
@@ -97,6 +98,7 @@ struct mqb_ireal {
     int32_t operand[MQB_MAX_INPUTS]; /* by input of the node: index into op->in, or MQB_NONE: fixed or absent */
     size_t scratch;
     bool created, by_blocks;
+    float *bias; /* owned: an integer bias as reals, behind an ideal mean; else NULL */
 };
 
 struct mqb_imean {
@@ -135,6 +137,8 @@ struct mqb_iop {
 
 struct mqb_program {
     struct mqb_contract contract;
+    struct mqb_contract exact; /* what the factors in `ideal` follow instead */
+    uint32_t ideal;            /* of enum mqb_factor; 0 for a program of a target */
     char *profile;
     struct mqb_itensor *tensors;
     int32_t num_tensors, tensors_capacity;
@@ -162,6 +166,7 @@ struct mqb_lowering {
     bool *fused;         /* by node: done by its producer */
     bool *deferred;      /* by node: a convolution that runs with the addition behind it */
     int32_t *quantized;  /* float islands: by frozen entry, the tensor of its codes; MQB_NONE: none yet */
+    int32_t *mean_of;    /* by value: the real tensor of an ideal mean, beside its codes; MQB_NONE: none */
 };
 
 /* Where a node's result ends after the activations that its operator takes over. */
@@ -185,6 +190,21 @@ mqb_status mqb_lower_op(struct mqb_lowering *lowering, const struct mqb_node *no
 void mqb_lower_bounds(const struct mqb_program *program, const struct mqb_itensor *tensor, const struct mqb_target *target,
                       int32_t *low, int32_t *high);
 
+/* lower_ideal.c. The contract that a factor follows. */
+static inline const struct mqb_contract *mqb_program_rule(const struct mqb_program *program, uint32_t factor)
+{
+    return program->ideal & factor ? &program->exact : &program->contract;
+}
+/* Sets the contracts of a program in which the factors in `ideal` are exchanged. */
+void mqb_lower_ideal_contract(struct mqb_program *program, uint32_t ideal);
+/* A mean without a point of its own, under MQB_FACTOR_POOL: a second tensor with the mean as it is. */
+mqb_status mqb_lower_mean(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);
+/* What reads such a mean; *done false: there is none, or the node's codes are to be made as well. */
+mqb_status mqb_lower_behind_mean(struct mqb_lowering *lowering, const struct mqb_node *node, bool *done,
+                                 struct mqb_error *error);
+/* b in steps of s_x s_w, rounded as the contract says. */
+double mqb_lower_bias(const struct mqb_contract *contract, float s_x, float s_w, float b);
+
 /* lower_conv.c. provider: hands a layer to the compute provider's integer kernels if it has one for the shape. */
 mqb_status mqb_lower_conv(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);
 /* A deferred convolution with the addition `add` in its epilogue; `side`: the tensor of the other operand. */
@@ -207,9 +227,11 @@ mqb_status mqb_lower_quantized(struct mqb_lowering *lowering, const struct mqb_n
 mqb_status mqb_lower_islands(struct mqb_lowering *lowering, struct mqb_error *error);
 mqb_status mqb_lower_real_tensor(struct mqb_lowering *lowering, const struct mqb_node *node, mqb_value_id value,
                                  int32_t *tensor, struct mqb_error *error);
+/* The operator of a node in float, from the real tensors of its inputs. */
+mqb_status mqb_lower_real(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);
 /* The states of the float operators; scratch: the most that one of them needs. */
-mqb_status mqb_lower_open_reals(struct mqb_program *program, const struct mqb_graph *graph, size_t *scratch,
-                                struct mqb_error *error);
+mqb_status mqb_lower_open_reals(struct mqb_program *program, const struct mqb_graph *graph, const struct mqb_compute *compute,
+                                size_t *scratch, struct mqb_error *error);
 void mqb_lower_real_destroy(struct mqb_ireal *real);
 mqb_status mqb_lower_provider(struct mqb_iconv *conv, const struct mqb_compute *compute, int32_t max_images,
                               struct mqb_error *error);

@@ -45,6 +45,9 @@ struct mqb_points {
  * quantizer's reason (MQB_ERR_UNSUPPORTED). */
 mqb_status mqb_points_create(struct mqb_graph *graph, const struct mqb_points_config *config, struct mqb_points **points,
                              struct mqb_error *error);
+/* The scheme of one FakeQuantize node; of `config` rules and bits count. */
+mqb_status mqb_points_scheme(const struct mqb_graph *graph, const struct mqb_node *node, const struct mqb_points_config *config,
+                             struct mqb_scheme *scheme, struct mqb_error *error);
 /* The scheme of one point under these rules: range from bits, sign and narrowness. */
 void mqb_scheme_make(const struct mqb_backend_rules *rules, int role, int bits, int num_channels, struct mqb_scheme *scheme);
 void mqb_points_set_mode(struct mqb_points *points, enum mqb_point_mode mode);
@@ -97,6 +100,29 @@ mqb_status mqb_program_create(const struct mqb_deploy *deploy, const struct mqb_
                               const struct mqb_compute *compute, struct mqb_program **program, struct mqb_error *error);
 void mqb_program_destroy(struct mqb_program *program);
 
+/* What an integer program computes otherwise than the fake-quantized network. Each can be exchanged for what that computes. */
+enum mqb_factor {
+    MQB_FACTOR_BIAS = 1u << 0,       /* biases as integers: the real bias instead */
+    MQB_FACTOR_REQUANTIZE = 1u << 1, /* multiplier and rounding between layers: M in double, half to even */
+    MQB_FACTOR_FOLD = 1u << 2,       /* scales multiplied and divided in float: in double */
+    MQB_FACTOR_ADD = 1u << 3,        /* rule of additions and products of two tensors: in float, one rounding */
+    MQB_FACTOR_POOL = 1u << 4,       /* rule of means: one rounding to even, and none where the mean has no point */
+    MQB_FACTOR_INPUT = 1u << 5,      /* the input's rounding: that of fake quantization */
+    MQB_FACTOR_SATURATION = 1u << 6, /* sums and results that saturate in 16 bits: exact ones */
+    MQB_FACTOR_HALF = 1u << 7,       /* halves between layers: floats */
+    MQB_FACTOR_ALL = (1u << 8) - 1
+};
+/* As mqb_program_create, with the factors in `ideal` exchanged. Such a program has the same tensors of codes in the same order;
+ * it is for measuring, not for exporting, and reads the deployment's graph, which must outlive it. (lower_ideal.c) */
+mqb_status mqb_program_create_ideal(const struct mqb_deploy *deploy, const struct mqb_backend_rules *rules, uint32_t ideal,
+                                    const struct mqb_compute *compute, struct mqb_program **program, struct mqb_error *error);
+/* The factors that this program's contract and operators have. */
+uint32_t mqb_program_factors(const struct mqb_program *program);
+/* Lowers a copy of a graph with points in it, every scale 1, before anything is calibrated: what the backend cannot run whatever
+ * the parameters turn out to be is refused with MQB_ERR_UNSUPPORTED (an operator without an integer form, a tensor without a
+ * point, an accumulator that overflows with any zero points). Of `config` rules and bits count. (rehearse.c) */
+mqb_status mqb_program_rehearse(const struct mqb_graph *placed, const struct mqb_points_config *config, struct mqb_error *error);
+
 /* One tensor of codes of the program. codes are [n][h][w][c] (or [n][f]), one byte each; `code - 128` if is_signed is the stored form:
  * real = scale * (code - zero_point), code = stored byte + (is_signed ? -128 : 0). */
 struct mqb_program_tensor {
@@ -111,6 +137,7 @@ struct mqb_program_tensor {
     int64_t size;        /* of one image */
 };
 int mqb_program_num_tensors(const struct mqb_program *program);
+int64_t mqb_program_num_classes(const struct mqb_program *program);
 const struct mqb_program_tensor *mqb_program_tensor(const struct mqb_program *program, int index);
 
 /* The integer biases, for exporters: index 0 .. until false. Arrays are the program's. */
@@ -149,6 +176,7 @@ struct mqb_requantizer {
     float s_xw, s_y, inverse; /* f32(s_x * s_w), s_y, f32(1 / s_y) */
     int32_t divide;        /* second step of a float intermediate: 1: h / s_y, 0: h * inverse */
     int32_t divisor;       /* MQB_MULTIPLIER_POT: M = 2^-k / divisor (average pooling), else 1 */
+    double extra;          /* MQB_FACTOR_BIAS: a real bias in steps of the accumulator, which has none then; else 0 */
 };
 mqb_status mqb_requantizer_init(struct mqb_requantizer *r, const struct mqb_contract *contract, float s_x, float s_w, float s_y,
                                 int32_t zero_point, int32_t low, int32_t high, struct mqb_error *error);

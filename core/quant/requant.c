@@ -221,17 +221,17 @@ static int32_t finish_float(const struct mqb_requantizer *r, double v)
     return rounded > r->high ? r->high : (int32_t)rounded;
 }
 
-static int32_t requantize_f32(const struct mqb_requantizer *r, int32_t accumulator)
+static int32_t requantize_f32(const struct mqb_requantizer *r, float accumulator)
 {
     float v;
     if (r->intermediate == MQB_INTERMEDIATE_F16 || r->intermediate == MQB_INTERMEDIATE_F32) {
-        float h = (float)accumulator * r->s_xw;
+        float h = accumulator * r->s_xw;
         h += r->bias;
         if (r->intermediate == MQB_INTERMEDIATE_F16)
             h = mqb_requant_half(h);
         v = r->divide ? h / r->s_y : h * r->inverse;
     } else {
-        v = (float)accumulator * r->m32;
+        v = accumulator * r->m32;
         if (r->bias != 0.0f)
             v += r->bias / r->s_y;
     }
@@ -240,16 +240,16 @@ static int32_t requantize_f32(const struct mqb_requantizer *r, int32_t accumulat
     return finish_float(r, v);
 }
 
-static int32_t requantize_f64(const struct mqb_requantizer *r, int32_t accumulator)
+static int32_t requantize_f64(const struct mqb_requantizer *r, double accumulator)
 {
     double v;
     if (r->intermediate == MQB_INTERMEDIATE_F16 || r->intermediate == MQB_INTERMEDIATE_F32) {
-        float h = (float)((double)accumulator * r->s_xw + r->bias);
+        float h = (float)(accumulator * r->s_xw + r->bias);
         if (r->intermediate == MQB_INTERMEDIATE_F16)
             h = mqb_requant_half(h);
         v = r->divide ? (double)h / r->s_y : (double)h * r->inverse;
     } else {
-        v = (double)accumulator * r->m;
+        v = accumulator * r->m;
         if (r->bias != 0.0f)
             v += (double)r->bias / r->s_y;
     }
@@ -278,12 +278,45 @@ static int32_t requantize_pot(const struct mqb_requantizer *r, int32_t accumulat
     return clamp_int(r->zp_before ? v : v + r->zero_point, r->low, r->high);
 }
 
+/* The same forms for an accumulator that is no integer, because its bias is none. */
+static int32_t requantize_extra(const struct mqb_requantizer *r, double accumulator)
+{
+    int32_t zero_before = r->zp_before ? r->zero_point : 0;
+    double v;
+    switch (r->multiplier) {
+    case MQB_MULTIPLIER_F32:
+        return requantize_f32(r, (float)accumulator);
+    case MQB_MULTIPLIER_F64:
+        return requantize_f64(r, accumulator);
+    case MQB_MULTIPLIER_POT:
+        v = ldexp(accumulator, r->shift - 1) / r->divisor + zero_before;
+        v = mqb_requant_round(v, r->rounding) - zero_before;
+        break;
+    case MQB_MULTIPLIER_Q31:
+        v = floor(ldexp(accumulator * r->q31, r->shift - 31) + 0.5);
+        break;
+    default: {
+        int left = r->shift > 0 ? r->shift : 0, right = r->shift < 0 ? -r->shift : 0;
+        double wide = fmin(fmax(ldexp(accumulator, left), INT32_MIN), INT32_MAX);
+        double high = mqb_requant_round(ldexp(wide * r->q31, -31), MQB_ROUND_RHA);
+        v = mqb_requant_rdpot((int32_t)fmin(high, INT32_MAX), right);
+        break;
+    }
+    }
+    if (r->intermediate == MQB_INTERMEDIATE_I16_SATURATING)
+        v = fmin(fmax(v, -32768.0), 32767.0);
+    v += r->zero_point;
+    return !(v > r->low) ? r->low : v > r->high ? r->high : (int32_t)v;
+}
+
 int32_t mqb_requantize(const struct mqb_requantizer *r, int32_t accumulator)
 {
     int64_t v;
+    if (r->extra != 0.0)
+        return requantize_extra(r, accumulator + r->extra);
     switch (r->multiplier) {
     case MQB_MULTIPLIER_F32:
-        return requantize_f32(r, accumulator);
+        return requantize_f32(r, (float)accumulator);
     case MQB_MULTIPLIER_F64:
         return requantize_f64(r, accumulator);
     case MQB_MULTIPLIER_POT:

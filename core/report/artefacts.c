@@ -1,10 +1,13 @@
 /* artefacts.c - what a run leaves in --out. */
 #include "report/artefacts.h"
+#include "report/packing.h"
 #include "quant/program_view.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define WEIGHTS_FILE "weights.bin"
 
 mqb_status mqb_result_add_file(struct mqb_result *result, const char *path, struct mqb_error *error)
 {
@@ -80,6 +83,20 @@ static mqb_status write_quantized_onnx(const struct mqb_export *request, const c
     return status;
 }
 
+/* Where a weight lies in weights.bin. */
+static void add_place(json_t *point, const struct mqb_graph *graph, const struct mqb_frozen *frozen, const struct mqb_packed_place *place)
+{
+    const struct mqb_value *value = &graph->values[frozen->value];
+    json_t *shape = json_array();
+    for (int32_t i = 0; i < value->rank; i++)
+        json_array_append_new(shape, json_integer((json_int_t)value->dims[i]));
+    json_object_set_new(point, "shape", shape);
+    json_object_set_new(point, "packed",
+                        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "file", WEIGHTS_FILE, "packing", mqb_packing_name(frozen), "offset",
+                                  (json_int_t)place->codes, "bytes", (json_int_t)mqb_packing_code_bytes(frozen), "scale_offset",
+                                  (json_int_t)place->scale, "zero_point_offset", (json_int_t)place->zero_point));
+}
+
 static json_t *frozen_json(const struct mqb_graph *graph, const struct mqb_frozen *frozen)
 {
     json_t *scales = json_array(), *zero_points = json_array();
@@ -94,19 +111,37 @@ static json_t *frozen_json(const struct mqb_graph *graph, const struct mqb_froze
                      "scale", scales, "zero_point", zero_points);
 }
 
+/* The packed weights, and their index with everything else that is known of the points. */
 static mqb_status write_qparams(const struct mqb_export *request, const struct mqb_deploy *deploy, const struct mqb_result *result,
                                 struct mqb_error *error)
 {
+    uint8_t *weights = NULL;
+    int64_t size = 0;
+    struct mqb_packed_place *places = mqb_allocate_array((size_t)deploy->num_frozen + 1, sizeof *places);
+    mqb_status status = places != NULL ? mqb_packing_write(deploy, &weights, &size, places, error)
+                                       : mqb_fail(error, MQB_ERR_MEMORY, "no memory for the index of the weights");
+    if (status == MQB_OK)
+        status = write_text(request, WEIGHTS_FILE, (const char *)weights, (size_t)size, error);
+    mqb_deallocate(weights);
+    if (status != MQB_OK) {
+        mqb_deallocate(places);
+        return status;
+    }
     json_t *points = json_array();
-    for (int i = 0; i < deploy->num_frozen; i++)
-        json_array_append_new(points, frozen_json(deploy->graph, &deploy->frozen[i]));
+    for (int i = 0; i < deploy->num_frozen; i++) {
+        json_t *point = frozen_json(deploy->graph, &deploy->frozen[i]);
+        if (deploy->frozen[i].role == MQB_ROLE_WEIGHT)
+            add_place(point, deploy->graph, &deploy->frozen[i], &places[i]);
+        json_array_append_new(points, point);
+    }
+    mqb_deallocate(places);
     json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:o}", "schema", "mqbench.qparams/1", "model", result->model_name, "backend",
                              result->backend, "algo", result->algo, "points", points);
     char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(root);
     if (text == NULL)
         return mqb_fail(error, MQB_ERR_MEMORY, "qparams.json: no memory, or a name that is not UTF-8");
-    mqb_status status = write_text(request, "qparams.json", text, strlen(text), error);
+    status = write_text(request, "qparams.json", text, strlen(text), error);
     free(text);
     return status;
 }

@@ -13,7 +13,7 @@ struct comparison {
     struct mqb_result *result;
     int num_tensors;
     mqb_value_id *fake;  /* value in the trained graph that a program tensor is held against */
-    uint8_t **taps;
+    uint8_t **taps, **given; /* given: the fake codes, which every operator reads when it is looked at alone */
     float *logits;
     int batch, num_images;
     int first;           /* tensor that differs first, or -1 */
@@ -26,28 +26,50 @@ static int64_t fake_code(const struct mqb_program_tensor *tensor, float value)
     return !(code > -1e9) ? -1000000000 : code > 1e9 ? 1000000000 : (int64_t)code;
 }
 
+void mqb_compare_codes(const struct mqb_program_tensor *tensor, int64_t size, const float *values, uint8_t *codes)
+{
+    int64_t offset = tensor->is_signed ? 128 : 0;
+    for (int64_t i = 0; i < size; i++) {
+        int64_t code = fake_code(tensor, values[i]);
+        code = code < tensor->qmin ? tensor->qmin : code > tensor->qmax ? tensor->qmax : code;
+        codes[i] = (uint8_t)(code + offset);
+    }
+}
+
+/* The output of its point; a tensor that carries its input's parameters on is held against itself. */
+mqb_value_id mqb_compare_twin(const struct mqb_graph *trained, const struct mqb_program_tensor *tensor)
+{
+    return tensor->point != MQB_NONE ? trained->nodes[tensor->point].output : tensor->value;
+}
+
+void mqb_compare_extent(const struct mqb_program *program, const struct mqb_dataset *dataset, int *batch, int *num_images)
+{
+    int64_t elements = 1;
+    for (int t = 0; t < mqb_program_num_tensors(program); t++)
+        elements += mqb_program_tensor(program, t)->size;
+    int64_t fit = ELEMENT_LIMIT / elements, available = (int64_t)dataset->num[MQB_SPLIT_TEST];
+    *batch = (int)(fit < 1 ? 1 : fit > 32 ? 32 : fit);
+    *num_images = *batch < 8 ? 8 : MAX_IMAGES;
+    if (*num_images > available)
+        *num_images = (int)available;
+    if (*batch > *num_images)
+        *batch = *num_images;
+}
+
 static mqb_status open_comparison(struct comparison *c, struct mqb_error *error)
 {
     const struct mqb_compare_config *config = c->config;
     struct mqb_result *result = c->result;
     c->num_tensors = mqb_program_num_tensors(config->program);
     c->first = -1;
-    int64_t elements = 1;
-    for (int t = 0; t < c->num_tensors; t++)
-        elements += mqb_program_tensor(config->program, t)->size;
-    int64_t fit = ELEMENT_LIMIT / elements, available = (int64_t)config->dataset->num[MQB_SPLIT_TEST];
-    c->batch = (int)(fit < 1 ? 1 : fit > 32 ? 32 : fit);
-    c->num_images = c->batch < 8 ? 8 : MAX_IMAGES;
-    if (c->num_images > available)
-        c->num_images = (int)available;
-    if (c->batch > c->num_images)
-        c->batch = c->num_images;
+    mqb_compare_extent(config->program, config->dataset, &c->batch, &c->num_images);
     int64_t classes = mqb_value_size(&config->trained->values[config->trained->output]);
     c->fake = mqb_allocate_array((size_t)c->num_tensors + 1, sizeof *c->fake);
     c->taps = mqb_allocate_array((size_t)c->num_tensors + 1, sizeof *c->taps);
+    c->given = mqb_allocate_array((size_t)c->num_tensors + 1, sizeof *c->given);
     c->logits = mqb_allocate_array((size_t)c->batch * (size_t)classes + 1, sizeof *c->logits);
     result->layers = mqb_allocate_array((size_t)c->num_tensors + 1, sizeof *result->layers);
-    if (c->fake == NULL || c->taps == NULL || c->logits == NULL || result->layers == NULL)
+    if (c->fake == NULL || c->taps == NULL || c->given == NULL || c->logits == NULL || result->layers == NULL)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the layer comparison");
     result->num_layers = c->num_tensors;
     for (int t = 0; t < c->num_tensors; t++) {
@@ -57,8 +79,7 @@ static mqb_status open_comparison(struct comparison *c, struct mqb_error *error)
         while (bits < 8 && tensor->qmax - tensor->qmin >= 1 << bits)
             bits++;
         mqb_node_id producer = config->trained->values[tensor->value].producer;
-        /* Held against the output of its point; a tensor that carries its input's parameters on, against itself. */
-        c->fake[t] = tensor->point != MQB_NONE ? config->trained->nodes[tensor->point].output : tensor->value;
+        c->fake[t] = mqb_compare_twin(config->trained, tensor);
         layer->name = mqb_strdup(tensor->layer != NULL ? tensor->layer : "input");
         layer->tensor = mqb_strdup(tensor->name);
         layer->op = mqb_strdup(producer == MQB_NONE ? "input" : config->trained->nodes[producer].op->name);
@@ -66,7 +87,8 @@ static mqb_status open_comparison(struct comparison *c, struct mqb_error *error)
         layer->zero_point = tensor->zero_point;
         layer->bits = bits;
         c->taps[t] = mqb_allocate_array((size_t)c->batch, (size_t)tensor->size);
-        if (layer->name == NULL || layer->tensor == NULL || layer->op == NULL || c->taps[t] == NULL)
+        c->given[t] = mqb_allocate_array((size_t)c->batch, (size_t)tensor->size);
+        if (layer->name == NULL || layer->tensor == NULL || layer->op == NULL || c->taps[t] == NULL || c->given[t] == NULL)
             return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the layer comparison");
     }
     return MQB_OK;
@@ -76,7 +98,10 @@ static void close_comparison(struct comparison *c)
 {
     for (int t = 0; c->taps != NULL && t < c->num_tensors; t++)
         mqb_deallocate(c->taps[t]);
+    for (int t = 0; c->given != NULL && t < c->num_tensors; t++)
+        mqb_deallocate(c->given[t]);
     mqb_deallocate(c->taps);
+    mqb_deallocate(c->given);
     mqb_deallocate(c->fake);
     mqb_deallocate(c->logits);
 }
@@ -97,6 +122,28 @@ static void count_differences(struct comparison *c, int t, const float *fake, in
         if (steps > layer->max_steps)
             layer->max_steps = steps;
     }
+}
+
+/* Every operator on the fake codes: what differs now is its own doing. */
+static mqb_status count_isolated(struct comparison *c, const float *x, const struct mqb_exec *exec, int n, struct mqb_error *error)
+{
+    const struct mqb_compare_config *config = c->config;
+    for (int t = 0; t < c->num_tensors; t++) {
+        const struct mqb_program_tensor *tensor = mqb_program_tensor(config->program, t);
+        mqb_compare_codes(tensor, n * tensor->size, mqb_exec_value(exec, c->fake[t]), c->given[t]);
+    }
+    mqb_status status = mqb_program_run_forced(config->program, config->pool, x, n, c->logits, c->taps,
+                                               (const uint8_t *const *)c->given, error);
+    for (int t = 0; t < c->num_tensors && status == MQB_OK; t++) {
+        struct mqb_layer_report *layer = &c->result->layers[t];
+        for (int64_t i = 0; i < n * mqb_program_tensor(config->program, t)->size; i++) {
+            int64_t steps = c->taps[t][i] > c->given[t][i] ? c->taps[t][i] - c->given[t][i] : c->given[t][i] - c->taps[t][i];
+            layer->isolated_differ += steps != 0;
+            if (steps > layer->isolated_max_steps)
+                layer->isolated_max_steps = steps;
+        }
+    }
+    return status;
 }
 
 /* How far from a tie the differing elements of the first differing tensor were before rounding. */
@@ -139,9 +186,12 @@ static mqb_status run_images(struct comparison *c, const mqb_value_id *keep, int
             break;
         if (ties)
             measure_ties(c, mqb_exec_value(exec, keep[0]), n);
-        else
+        else {
             for (int t = 0; t < c->num_tensors; t++)
                 count_differences(c, t, mqb_exec_value(exec, c->fake[t]), n);
+            if ((status = count_isolated(c, batch.x, exec, n, error)) != MQB_OK)
+                break;
+        }
         done += n;
     }
     mqb_loader_destroy(loader);

@@ -3,8 +3,12 @@
 #include "report/artefacts.h"
 #include "report/bracket.h"
 #include "report/compare.h"
+#include "report/costs.h"
+#include "report/packing.h"
+#include "report/prepare.h"
 #include "report/prove.h"
 #include "report/fold_proof.h"
+#include "report/waterfall.h"
 
 #include <math.h>
 #include <string.h>
@@ -46,39 +50,9 @@ static mqb_status copy_text(char **field, const char *text, struct mqb_error *er
 
 /* ---- words to components ---- */
 
-/* The --set keys that begin with "prefix.", without it. */
-struct settings {
-    const char **keys, **values;
-    size_t num;
-};
-
-static mqb_status select_settings(const struct mqb_job_config *config, const char *prefix, struct settings *settings,
-                                  struct mqb_error *error)
+static struct mqb_prepare words_of(const struct job *job)
 {
-    size_t length = strlen(prefix);
-    *settings = (struct settings){mqb_allocate_array(config->num_set + 1, sizeof(char *)),
-                                  mqb_allocate_array(config->num_set + 1, sizeof(char *)), 0};
-    if (settings->keys == NULL || settings->values == NULL)
-        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for options");
-    for (size_t i = 0; i < config->num_set; i++)
-        if (strncmp(config->set_keys[i], prefix, length) == 0 && config->set_keys[i][length] == '.') {
-            settings->keys[settings->num] = config->set_keys[i] + length + 1;
-            settings->values[settings->num++] = config->set_values[i];
-        }
-    return MQB_OK;
-}
-
-static mqb_status component_options(const struct job *job, const struct mqb_entry *entry, const struct mqb_option_spec *specs,
-                                    size_t num_specs, struct mqb_options **options, struct mqb_error *error)
-{
-    struct settings settings;
-    mqb_status status = select_settings(job->config, entry->id, &settings, error);
-    if (status == MQB_OK)
-        status = mqb_registry_options(job->session.registry, entry, specs, num_specs, settings.keys, settings.values, settings.num,
-                                      options, error);
-    mqb_deallocate(settings.keys);
-    mqb_deallocate(settings.values);
-    return status;
+    return (struct mqb_prepare){job->session.registry, job->config->set_keys, job->config->set_values, job->config->num_set};
 }
 
 static mqb_status use_plugin(struct job *job, const struct mqb_entry *entry, struct mqb_error *error)
@@ -116,7 +90,8 @@ static mqb_status find_quantizer(struct job *job, const char *id, uint32_t role_
                         role_flag == MQB_QUANTIZER_WEIGHTS ? "--weight-algo" : "--act-algo");
     if ((status = use_plugin(job, use->entry, error)) != MQB_OK)
         return status;
-    return component_options(job, use->entry, use->vtable->options, use->vtable->num_options, &use->options, error);
+    struct mqb_prepare words = words_of(job);
+    return mqb_prepare_options(&words, use->entry, use->vtable->options, use->vtable->num_options, &use->options, error);
 }
 
 /* An algorithm that no hardware can run is refused before anything is computed; under --force the run ends at fake quantization. */
@@ -171,18 +146,14 @@ static mqb_status open_components(struct job *job, struct mqb_error *error)
     const struct mqb_job_config *config = job->config;
     struct mqb_result *result = job->result;
     mqb_status status = mqb_session_open(config->manifest, config->compute, config->threads, &job->session, error);
+    struct mqb_prepare words = words_of(job);
     if (status == MQB_OK)
-        status = mqb_registry_find(job->session.registry, MQB_KIND_BACKEND, config->backend, &job->backend_entry, error);
+        status = mqb_prepare_backend(&words, config->backend, &job->backend_entry, &job->backend_options, &job->rules, error);
+    if (status == MQB_OK)
+        status = use_plugin(job, job->backend_entry, error);
     if (status != MQB_OK)
         return status;
     job->backend = job->backend_entry->vtable;
-    if ((status = use_plugin(job, job->backend_entry, error)) != MQB_OK ||
-        (status = component_options(job, job->backend_entry, job->backend->options, job->backend->num_options, &job->backend_options,
-                                    error)) != MQB_OK)
-        return status;
-    job->rules.struct_size = sizeof job->rules;
-    if ((status = job->backend->rules(mqb_host_table(), job->backend_options, &job->rules, error)) != MQB_OK)
-        return mqb_fail_prefix(error, status, "backend \"%s\"", config->backend);
     const char *weight_algo = config->weight_algo != NULL ? config->weight_algo : config->algo;
     const char *act_algo = config->act_algo != NULL ? config->act_algo : config->algo;
     if ((status = find_quantizer(job, weight_algo, MQB_QUANTIZER_WEIGHTS, &job->weight, error)) != MQB_OK ||
@@ -270,58 +241,46 @@ static mqb_status evaluate(struct job *job, struct mqb_graph *graph, const char 
 
 /* ---- the quantized graph ---- */
 
-/* A pass with an option named "strategy" folds batch norm: --bn-fold is its value. */
-static mqb_status run_pass(struct job *job, const char *id, struct mqb_error *error)
+static mqb_status run_passes(struct job *job, struct mqb_error *error)
 {
-    const struct mqb_entry *entry;
-    struct mqb_options *options = NULL;
-    struct mqb_graph *edited = NULL;
-    mqb_status status = mqb_registry_find(job->session.registry, MQB_KIND_PASS, id, &entry, error);
-    if (status != MQB_OK)
-        return status;
-    const struct mqb_pass *pass = entry->vtable;
-    if ((status = use_plugin(job, entry, error)) != MQB_OK ||
-        (status = component_options(job, entry, pass->options, pass->num_options, &options, error)) != MQB_OK)
-        goto out;
-    for (size_t i = 0; i < job->config->num_set; i++) {
-        const char *key = job->config->set_keys[i];
-        if (strncmp(key, id, strlen(id)) == 0 && strcmp(key + strlen(id), ".strategy") == 0)
-            status = mqb_fail(error, MQB_ERR_ARGUMENT, "--set %s: the strategy is given by --bn-fold", key);
+    struct mqb_prepare words = words_of(job);
+    mqb_status status = mqb_graph_clone(job->fp32, &job->quantized, error);
+    for (int i = 0; status == MQB_OK && job->rules.passes[i] != NULL; i++) {
+        const struct mqb_entry *entry;
+        if ((status = mqb_registry_find(words.registry, MQB_KIND_PASS, job->rules.passes[i], &entry, error)) != MQB_OK ||
+            (status = use_plugin(job, entry, error)) != MQB_OK)
+            return status;
+        status = mqb_prepare_pass(&words, entry, job->result->bn_fold, &job->quantized, error);
     }
-    for (uint32_t i = 0; i < pass->num_options && status == MQB_OK; i++)
-        if (strcmp(pass->options[i].name, "strategy") == 0) {
-            char value[16];
-            snprintf(value, sizeof value, "%d", job->result->bn_fold);
-            status = mqb_options_set(options, "strategy", value, "--bn-fold", error);
-        }
-    int32_t edits = 0;
-    if (status == MQB_OK)
-        status = mqb_graph_clone(job->quantized, &edited, error);
-    if (status == MQB_OK)
-        status = pass->run(mqb_host_table(), edited, options, &edits, error);
-    if (status == MQB_OK)
-        status = mqb_graph_infer(edited, error);
-    if (status != MQB_OK) {
-        mqb_fail_prefix(error, status, "pass \"%s\"", id);
-        goto out;
-    }
-    mqb_graph_sweep(edited);
-    mqb_graph_destroy(job->quantized);
-    job->quantized = edited;
-    edited = NULL;
-out:
-    mqb_graph_destroy(edited);
-    mqb_options_destroy(options);
     return status;
+}
+
+/* What the backend cannot run whatever is learned is refused now; under --force the run ends at fake quantization. Batch norm
+ * that was asked to be kept apart (-1) is there to be measured: that it cannot be merged is a verdict beside the accuracy. */
+static mqb_status rehearse(struct job *job, const struct mqb_points_config *points, struct mqb_error *error)
+{
+    struct mqb_result *result = job->result;
+    struct mqb_error reason = MQB_ERROR_INIT;
+    if (!job->rules.deployable || result->forced || result->bn_fold < 0)
+        return MQB_OK;
+    mqb_status status = mqb_program_rehearse(job->quantized, points, &reason);
+    if (status == MQB_OK)
+        return MQB_OK;
+    if (status != MQB_ERR_UNSUPPORTED)
+        return mqb_fail(error, status, "%s", reason.text);
+    if (!job->config->force)
+        return mqb_fail(error, status, "%s cannot run this network: %s; measure it with --force for fake quantization alone",
+                        job->config->backend, reason.text);
+    result->forced = true;
+    result->deploy_reason = mqb_format("forced to fake quantization alone: %s", reason.text);
+    return result->deploy_reason != NULL ? MQB_OK : mqb_fail(error, MQB_ERR_MEMORY, "no memory for the result");
 }
 
 static mqb_status place_points(struct job *job, struct mqb_error *error)
 {
     const struct mqb_job_config *config = job->config;
     struct mqb_result *result = job->result;
-    mqb_status status = mqb_graph_clone(job->fp32, &job->quantized, error);
-    for (int i = 0; status == MQB_OK && job->rules.passes[i] != NULL; i++)
-        status = run_pass(job, job->rules.passes[i], error);
+    mqb_status status = run_passes(job, error);
     struct mqb_points_config points = {
         .host = mqb_host_table(),
         .rules = &job->rules,
@@ -334,13 +293,15 @@ static mqb_status place_points(struct job *job, struct mqb_error *error)
     };
     if (status == MQB_OK)
         status = mqb_points_create(job->quantized, &points, &job->points, error);
+    if (status == MQB_OK)
+        status = mqb_costs_count(job->quantized, job->points, result, error);
     for (int i = 0; status == MQB_OK && i < job->points->num_points; i++) {
         if (job->points->points[i]->scheme.role == MQB_ROLE_WEIGHT)
             result->num_weight_points++;
         else
             result->num_activation_points++;
     }
-    return status;
+    return status == MQB_OK ? rehearse(job, &points, error) : status;
 }
 
 static mqb_status calibrate(struct job *job, struct mqb_error *error)
@@ -531,7 +492,7 @@ static mqb_status lower(struct job *job, struct mqb_error *error)
         if (f->role != MQB_ROLE_WEIGHT)
             continue;
         result->weight_bytes_fp32 += f->num_codes * 4;
-        result->weight_bytes_packed += (f->num_codes * (f->scheme.bits <= 4 ? 4 : 8) + 7) / 8 + f->num_channels * 8;
+        result->weight_bytes_packed += mqb_packing_code_bytes(f) + mqb_packing_parameter_bytes(f);
     }
     return copy_text(&result->deploy_reason, "", error);
 }
@@ -615,6 +576,17 @@ static mqb_status bracket(struct job *job, struct mqb_error *error)
     return job->config->bracket ? mqb_bracket_run(&config, job->result, error) : MQB_OK;
 }
 
+/* Which part of the contract the integer result owes its difference to. */
+static mqb_status explain(struct job *job, struct mqb_error *error)
+{
+    struct mqb_waterfall_config config = {
+        .trained = job->quantized, .deploy = job->deploy, .rules = &job->rules, .program = job->program,
+        .compute = job->session.compute, .pool = job->session.pool, .dataset = job->dataset, .normalize = &job->normalize,
+        .fake_logits = job->fake_logits, .progress = job->config->progress,
+    };
+    return job->config->explain ? mqb_waterfall_run(&config, job->result, error) : MQB_OK;
+}
+
 static mqb_status compare(struct job *job, struct mqb_error *error)
 {
     struct mqb_compare_config config = {
@@ -667,7 +639,7 @@ static mqb_status run_stages(struct job *job, struct mqb_error *error)
         return status;
     if (result->deployable) {
         if ((status = evaluate_integer(job, error)) != MQB_OK || (status = compare(job, error)) != MQB_OK ||
-            (status = bracket(job, error)) != MQB_OK)
+            (status = bracket(job, error)) != MQB_OK || (status = explain(job, error)) != MQB_OK)
             return status;
     }
     if (job->config->out != NULL && job->program != NULL)

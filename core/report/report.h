@@ -38,6 +38,7 @@ struct mqb_job_config {
     const char *out;        /* folder for artefacts, or NULL */
     bool resume;
     bool bracket;           /* integers under every profile of a bracketed backend */
+    bool explain;           /* find out by substitution what integers and fake quantization differ by */
     bool force;             /* fake quantization alone for an algorithm that the backend's hardware cannot run */
     const char *const *command_line; /* argv, for the record; NULL-terminated, or NULL */
     const struct mqb_progress_sink *progress;
@@ -51,10 +52,28 @@ struct mqb_layer_report {
     int64_t elements;    /* compared */
     int64_t differ;      /* fake and integer codes differ */
     int64_t max_steps;   /* largest difference, in quantization steps */
+    int64_t isolated_differ, isolated_max_steps; /* the same with every layer fed with the codes of fake quantization */
     double scale;
     int32_t zero_point;
     int32_t bits;
     bool first;          /* the first layer, in execution order, that differs */
+};
+
+/* What one convolution or linear layer costs an image. */
+struct mqb_layer_cost {
+    char *name, *op;
+    int64_t macs;        /* multiply-accumulates */
+    int64_t weights;     /* how many numbers its weight has */
+    int32_t weight_bits, activation_bits; /* 32: not quantized */
+};
+
+/* What differs from fake quantization with one factor of the contract exchanged for what that computes. */
+struct mqb_waterfall_row {
+    const char *factor;             /* "none": as deployed; "all": every factor */
+    int64_t elements, images;       /* codes of all stored tensors, of so many images */
+    int64_t differ, isolated;       /* codes that differ: along the network; every layer fed with the codes of fake quantization */
+    int64_t labels_differ;          /* of integer.n images */
+    struct mqb_accuracy integer;
 };
 
 /* The integer result under one model of a closed library. */
@@ -91,6 +110,8 @@ struct mqb_result {
     bool bracketed;         /* the contract is a model of a closed library */
     struct mqb_bracket_profile *bracket; /* under each of its models, the run's own first; none: not asked for */
     int num_bracket;
+    struct mqb_waterfall_row *waterfall; /* none: not asked for */
+    int num_waterfall;
     bool has_fold;          /* the folded graph was compared with the trained one, quantization off */
     double fold_difference; /* of the logits, relative to the largest */
     int64_t labels_agree, labels_compared;
@@ -101,6 +122,8 @@ struct mqb_result {
     char *first_difference; /* a sentence: where and why; "" if none */
     int num_weight_points, num_activation_points;
     int64_t weight_bytes_fp32, weight_bytes_packed;
+    struct mqb_layer_cost *costs; /* of the convolutions and linear layers, in execution order */
+    int num_costs;
     double seconds_fp32, seconds_calibrate, seconds_train, seconds_fake, seconds_integer, seconds_total;
     size_t peak_rss;
     struct mqb_plugin_use *plugins;

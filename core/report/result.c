@@ -1,4 +1,5 @@
 /* result.c - the result record: what it owns, and how it is written as JSON. */
+#include "report/costs.h"
 #include "report/fold_proof.h"
 
 #include <jansson.h>
@@ -34,7 +35,13 @@ void mqb_result_destroy(struct mqb_result *result)
         mqb_deallocate(result->command[i]);
     for (int i = 0; i < result->num_bracket; i++)
         mqb_deallocate(result->bracket[i].name);
+    for (int i = 0; i < result->num_costs; i++) {
+        mqb_deallocate(result->costs[i].name);
+        mqb_deallocate(result->costs[i].op);
+    }
+    mqb_deallocate(result->costs);
     mqb_deallocate(result->bracket);
+    mqb_deallocate(result->waterfall);
     mqb_deallocate(result->layers);
     mqb_deallocate(result->plugins);
     mqb_deallocate(result->files);
@@ -161,12 +168,46 @@ static json_t *layers_json(const struct mqb_result *result)
     json_t *layers = json_array();
     for (int i = 0; i < result->num_layers; i++) {
         const struct mqb_layer_report *l = &result->layers[i];
-        json_array_append_new(layers, json_pack("{s:o, s:o, s:o, s:i, s:o, s:i, s:I, s:I, s:I, s:b}", "name", string(l->name), "tensor",
+        json_array_append_new(layers, json_pack("{s:o, s:o, s:o, s:i, s:o, s:i, s:I, s:I, s:I, s:b, s:{s:I, s:I}}", "name", string(l->name), "tensor",
                                                 string(l->tensor), "op", string(l->op), "bits", l->bits, "scale", number(l->scale),
                                                 "zero_point", l->zero_point, "elements", (json_int_t)l->elements, "differ",
-                                                (json_int_t)l->differ, "max_steps", (json_int_t)l->max_steps, "first", l->first));
+                                                (json_int_t)l->differ, "max_steps", (json_int_t)l->max_steps, "first", l->first, "isolated",
+                                                "differ", (json_int_t)l->isolated_differ, "max_steps",
+                                                (json_int_t)l->isolated_max_steps));
     }
     return layers;
+}
+
+static json_t *waterfall_json(const struct mqb_result *r)
+{
+    json_t *rows = r->num_waterfall > 0 ? json_array() : json_null();
+    for (int i = 0; i < r->num_waterfall; i++) {
+        const struct mqb_waterfall_row *row = &r->waterfall[i], *deployed = &r->waterfall[0];
+        json_array_append_new(
+            rows, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:{s:I, s:I, s:I}}", "factor", row->factor, "layer_images",
+                            (json_int_t)row->images, "elements", (json_int_t)row->elements, "differ", (json_int_t)row->differ,
+                            "isolated", (json_int_t)row->isolated, "images", (json_int_t)row->integer.n, "labels_differ",
+                            (json_int_t)row->labels_differ, "top1", percent(row->integer.top1, row->integer.n), "accounts_for",
+                            "differ", (json_int_t)(deployed->differ - row->differ), "isolated",
+                            (json_int_t)(deployed->isolated - row->isolated), "labels",
+                            (json_int_t)(deployed->labels_differ - row->labels_differ)));
+    }
+    return rows;
+}
+
+static json_t *work_json(const struct mqb_result *result)
+{
+    int64_t macs, bit_operations;
+    json_t *layers = json_array();
+    mqb_costs_total(result, &macs, &bit_operations);
+    for (int i = 0; i < result->num_costs; i++) {
+        const struct mqb_layer_cost *c = &result->costs[i];
+        json_array_append_new(layers, json_pack("{s:o, s:o, s:I, s:I, s:i, s:i, s:I}", "name", string(c->name), "op", string(c->op),
+                                                "weights", (json_int_t)c->weights, "macs", (json_int_t)c->macs, "weight_bits",
+                                                c->weight_bits, "activation_bits", c->activation_bits, "bit_operations",
+                                                (json_int_t)(c->macs * c->weight_bits * c->activation_bits)));
+    }
+    return json_pack("{s:I, s:I, s:o}", "macs", (json_int_t)macs, "bit_operations", (json_int_t)bit_operations, "layers", layers);
 }
 
 static json_t *plugins_json(const struct mqb_result *result)
@@ -232,11 +273,13 @@ static void add_outcome(json_t *root, const struct mqb_result *r)
                                     : json_null());
     json_object_set_new(root, "layers", layers_json(r));
     json_object_set_new(root, "first_difference", text_or_null(r->first_difference));
+    json_object_set_new(root, "waterfall", waterfall_json(r));
     json_object_set_new(root, "deployable", json_pack("{s:b, s:b, s:o, s:s}", "ok", r->deployable, "forced", r->forced, "reason",
                                                       text_or_null(r->deploy_reason), "certainty", r->bracketed ? "bracketed" : "exact"));
     json_object_set_new(root, "sizes", json_pack("{s:I, s:I, s:i, s:i}", "weights_fp32_bytes", (json_int_t)r->weight_bytes_fp32,
                                                  "weights_packed_bytes", (json_int_t)r->weight_bytes_packed, "weight_points",
                                                  r->num_weight_points, "activation_points", r->num_activation_points));
+    json_object_set_new(root, "work", work_json(r));
     json_object_set_new(root, "training", training_json(&r->training));
     json_object_set_new(root, "time",
                         json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "fp32", rounded(r->seconds_fp32, 1e-3), "calibrate",
@@ -272,7 +315,7 @@ mqb_status mqb_result_json(const struct mqb_result *result, char **text, struct 
     json_t *root = json_object();
     add_setup(root, result);
     add_outcome(root, result);
-    return dump(root, result->num_bracket > 0 ? 29 : 28, text, error);
+    return dump(root, result->num_bracket > 0 ? 31 : 30, text, error);
 }
 
 mqb_status mqb_fp32_json(const char *command, const struct mqb_fp32_config *config, const struct mqb_fp32_result *result,

@@ -1,4 +1,5 @@
 /* screen.c - the result record as one screen of plain text. */
+#include "report/costs.h"
 #include "report/fold_proof.h"
 #include "report/text.h"
 
@@ -221,6 +222,68 @@ static void add_layers(struct screen *s, const struct mqb_result *r)
         line(s, "first", r->first_difference);
 }
 
+/* The worst layer when each is fed with the codes of fake quantization. */
+static void add_isolated(struct screen *s, const struct mqb_result *r)
+{
+    const struct mqb_layer_report *worst = NULL;
+    int num_differ = 0;
+    for (int i = 0; i < r->num_layers; i++) {
+        const struct mqb_layer_report *layer = &r->layers[i];
+        num_differ += layer->isolated_differ > 0;
+        if (worst == NULL || layer->isolated_max_steps > worst->isolated_max_steps ||
+            (layer->isolated_max_steps == worst->isolated_max_steps &&
+             (double)layer->isolated_differ / (double)layer->elements > (double)worst->isolated_differ / (double)worst->elements))
+            worst = layer;
+    }
+    if (num_differ == 0 || worst->elements == 0)
+        return;
+    label(s, "alone");
+    mqb_text_add(&s->text, "fed with fake codes %d differ, at most by %lld step%s, worst %s: %.4f %%\n", num_differ,
+                 (long long)worst->isolated_max_steps, worst->isolated_max_steps == 1 ? "" : "s", or_dash(worst->name),
+                 100.0 * (double)worst->isolated_differ / (double)worst->elements);
+}
+
+static const char *factor_words(const char *factor)
+{
+    static const char *const words[][2] = {
+        {"none", "as deployed"},        {"bias", "bias rounding"}, {"requantize", "requantization"}, {"fold", "multiplier fold"},
+        {"add", "add rule"},            {"pool", "pool rule"},     {"input", "input rounding"},      {"saturation", "saturation"},
+        {"half", "half intermediates"}, {"all", "everything"},
+    };
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(words[i][0], factor) == 0)
+            return words[i][1];
+    return factor;
+}
+
+/* What still differs with one factor exchanged, and in brackets what the factor accounts for. */
+static void add_waterfall(struct screen *s, const struct mqb_result *r)
+{
+    const struct mqb_waterfall_row *deployed = r->waterfall;
+    if (r->num_waterfall == 0)
+        return;
+    label(s, "explained");
+    mqb_text_add(&s->text, "what differs from fake with one rule as in fake: codes of %lld, labels of %lld images\n\n",
+                 (long long)deployed->images, (long long)deployed->integer.n);
+    mqb_text_add(&s->text, "  %s%-20s %10s %11s  %10s %11s  %6s %7s  %8s%s\n", s->dim, "as in fake", "codes", "less", "alone", "less",
+                 "labels", "less", "top-1", s->plain);
+    for (int i = 0; i < r->num_waterfall; i++) {
+        const struct mqb_waterfall_row *row = &r->waterfall[i];
+        double percent = 100.0 / (double)(row->elements > 0 ? row->elements : 1);
+        mqb_text_add(&s->text, "  %-20s %8.4f %%", i == 0 ? "nothing: as deployed" : factor_words(row->factor),
+                     percent * (double)row->differ);
+        if (i == 0)
+            mqb_text_add(&s->text, " %11s  %8.4f %% %11s  %6lld %7s", "", percent * (double)row->isolated, "",
+                         (long long)row->labels_differ, "");
+        else
+            mqb_text_add(&s->text, " %+9.4f %%  %8.4f %% %+9.4f %%  %6lld %+7lld", percent * (double)(row->differ - deployed->differ),
+                         percent * (double)row->isolated, percent * (double)(row->isolated - deployed->isolated),
+                         (long long)row->labels_differ, (long long)(row->labels_differ - deployed->labels_differ));
+        mqb_text_add(&s->text, "  %6.2f %%\n", top1_percent(&row->integer));
+    }
+    mqb_text_add(&s->text, "\n");
+}
+
 static void add_stage(struct mqb_text *stages, const char *name, double seconds)
 {
     char time[MQB_SHORT];
@@ -228,6 +291,20 @@ static void add_stage(struct mqb_text *stages, const char *name, double seconds)
         return;
     mqb_text_seconds(seconds, time);
     mqb_text_add(stages, "%s%s %s", stages->size > 0 ? ", " : "", name, time);
+}
+
+static void add_work(struct screen *s, const struct mqb_result *r)
+{
+    char macs_text[MQB_SHORT], bits_text[MQB_SHORT];
+    int64_t macs, bit_operations;
+    mqb_costs_total(r, &macs, &bit_operations);
+    if (macs == 0)
+        return;
+    mqb_text_amount((double)macs, macs_text);
+    mqb_text_amount((double)bit_operations, bits_text);
+    label(s, "work");
+    mqb_text_add(&s->text, "%s multiply-accumulates an image, %s bit operations, %.1f times fewer than FP32\n", macs_text, bits_text,
+                 (double)macs * 32.0 * 32.0 / (double)bit_operations);
 }
 
 static void add_costs(struct screen *s, const struct mqb_result *r)
@@ -259,6 +336,7 @@ static void add_costs(struct screen *s, const struct mqb_result *r)
         mqb_text_add(&s->text, "%s in FP32, %s packed, %.1f times smaller; %d weight, %d activation points\n", size, packed,
                      (double)r->weight_bytes_fp32 / (double)r->weight_bytes_packed, r->num_weight_points, r->num_activation_points);
     }
+    add_work(s, r);
     add_stage(&stages, "FP32", r->seconds_fp32);
     add_stage(&stages, "calibrate", r->seconds_calibrate);
     add_stage(&stages, "train", r->seconds_train);
@@ -289,6 +367,8 @@ mqb_status mqb_result_screen(const struct mqb_result *result, bool color, char *
     add_accuracies(&s, result);
     add_deployable(&s, result);
     add_layers(&s, result);
+    add_isolated(&s, result);
+    add_waterfall(&s, result);
     add_costs(&s, result);
     for (int i = 0; i < result->num_files; i++) {
         label(&s, i == 0 ? "written" : "");

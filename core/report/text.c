@@ -103,3 +103,14 @@ void mqb_text_count(int64_t count, char out[MQB_SHORT])
     }
     out[used] = '\0';
 }
+
+void mqb_text_amount(double amount, char out[MQB_SHORT])
+{
+    static const char *const units[] = {"", " k", " M", " G", " T", " P"};
+    size_t unit = 0;
+    while (amount >= 999.5 && unit + 1 < sizeof units / sizeof units[0]) {
+        amount /= 1000.0;
+        unit++;
+    }
+    snprintf(out, MQB_SHORT, unit == 0 ? "%.0f%s" : "%.2f%s", amount, units[unit]);
+}

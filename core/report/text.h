@@ -19,5 +19,6 @@ void mqb_text_deinit(struct mqb_text *text);
 void mqb_text_seconds(double seconds, char out[MQB_SHORT]);  /* "0.35 s", "12.4 s", "3 min 05 s", "1 h 02 min" */
 void mqb_text_bytes(double bytes, char out[MQB_SHORT]);      /* "512 B", "1.2 MiB" */
 void mqb_text_count(int64_t count, char out[MQB_SHORT]);     /* "272,474" */
+void mqb_text_amount(double amount, char out[MQB_SHORT]);    /* "640", "40.55 M", "1.81 G" */
 
 #endif

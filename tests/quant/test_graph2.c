@@ -14,32 +14,16 @@ static const struct mqb_graph_api *const api = &mqb_graph_calls;
 
 /* ---- networks ---- */
 
-static const int64_t no_pads[4] = {0, 0, 0, 0}, one_pad[4] = {1, 1, 1, 1}, three_pads[4] = {3, 3, 3, 3};
+static const int64_t no_pads[4] = {0, 0, 0, 0}, one_pad[4] = {1, 1, 1, 1};
 
-/* Without batch norm if `channels` of it are not asked for; weights are plain numbers here, points come from the passes. */
-static mqb_value_id plain_conv(struct hand_net *net, const char *name, mqb_value_id x, int64_t k, int64_t r, int64_t stride,
-                               const int64_t pads[4], bool norm)
+/* Weights are plain numbers here; points come from the passes. */
+static mqb_value_id plain_conv(struct hand_net *net, const char *name, mqb_value_id x, int64_t k)
 {
     char text[64];
-    int64_t dims[4] = {k, net->graph->values[x].dims[1], r, r}, strides[2] = {stride, stride};
+    int64_t dims[4] = {k, net->graph->values[x].dims[1], 1, 1};
     snprintf(text, sizeof(text), "%s.w", name);
     mqb_value_id inputs[2] = {x, hand_param(net, text, 4, dims, NULL)};
     mqb_node_id node = hand_node(net, "Conv", name, 2, inputs);
-    hand_list(net, node, "strides", 2, strides);
-    hand_list(net, node, "pads", 4, pads);
-    hand_infer(net);
-    if (!norm)
-        return hand_out(net, node);
-    static const float ones[512] = {1};
-    static const char *const parts[4] = {"gamma", "beta", "mean", "var"};
-    mqb_value_id five[5] = {hand_out(net, node)};
-    for (int i = 0; i < 4; i++) {
-        snprintf(text, sizeof(text), "%s.%s", name, parts[i]);
-        HAND_OK(api->add_value(net->graph, i < 2 ? MQB_VALUE_PARAM : MQB_VALUE_STATE, text, 1, &k, ones, &five[i + 1],
-                               &net->error));
-    }
-    snprintf(text, sizeof(text), "%s.bn", name);
-    node = hand_node(net, "BatchNormalization", text, 5, five);
     hand_infer(net);
     return hand_out(net, node);
 }
@@ -51,36 +35,11 @@ static mqb_value_id relu(struct hand_net *net, const char *name, mqb_value_id x)
     return y;
 }
 
-/* torchvision's ResNet-18, narrow, in the order in which it is traced: main branch first, then the projection, then the sum. */
 static void build_resnet18(struct hand_net *net)
 {
-    char name[32];
     hand_create(net, 18);
-    mqb_value_id x = hand_input(net, 3, 32, 32);
-    x = add_pool(net, "MaxPool", "pool", relu(net, "relu", plain_conv(net, "conv1", x, 4, 7, 2, three_pads, true)), 3, 2,
-                 one_pad, 0);
-    int64_t in = 4;
-    for (int stage = 0; stage < 4; stage++)
-        for (int block = 0; block < 2; block++) {
-            int64_t out = 4 << stage, stride = stage > 0 && block == 0 ? 2 : 1;
-            snprintf(name, sizeof(name), "layer%d.%d.conv1", stage + 1, block);
-            mqb_value_id y = relu(net, "r", plain_conv(net, name, x, out, 3, stride, one_pad, true));
-            snprintf(name, sizeof(name), "layer%d.%d.conv2", stage + 1, block);
-            y = plain_conv(net, name, y, out, 3, 1, one_pad, true);
-            snprintf(name, sizeof(name), "layer%d.%d.down", stage + 1, block);
-            mqb_value_id shortcut = in != out ? plain_conv(net, name, x, out, 1, stride, no_pads, true) : x;
-            snprintf(name, sizeof(name), "layer%d.%d.add", stage + 1, block);
-            x = relu(net, "r", add_binary(net, "Add", name, y, shortcut));
-            in = out;
-        }
-    x = hand_unary(net, "GlobalAveragePool", "mean", x);
-    hand_infer(net);
-    x = hand_unary(net, "Flatten", "flatten", x);
-    hand_infer(net);
-    int64_t dims[2] = {10, in};
-    mqb_value_id inputs[2] = {x, hand_param(net, "fc.w", 2, dims, NULL)};
-    hand_node(net, "Gemm", "fc", 2, inputs);
-    hand_infer(net);
+    mqb_graph_destroy(net->graph);
+    HAND_OK(mqb_model_build("resnet18", &mqb_ops, 3, 32, 32, 10, 18, &net->graph, &net->error));
 }
 
 /* ---- passes ---- */
@@ -135,10 +94,12 @@ static void test_place_resnet18_counts_are_21_21_29(void **state)
         int activations;
     } graphs[] = {{"place_graph1", 21}, {"place_graph2", 21}, {"place_graph3", 29}};
     static const char *const strategies[] = {"-1", "0", "1", "2", "3", "4"};
+    struct hand_net make, *net = &make;
+    build_resnet18(net);
+    struct mqb_graph *original = net->graph;
     for (size_t g = 0; g < 3; g++)
         for (size_t s = 0; s < 6; s++) {
-            struct hand_net make, *net = &make;
-            build_resnet18(net);
+            HAND_OK(mqb_graph_clone(original, &net->graph, &net->error));
             apply(net, "bn_fold", strategies[s]);
             assert_true(apply(net, graphs[g].pass, NULL) > 0);
             assert_int_equal(count_points(net->graph, MQB_ROLE_ACTIVATION, false), graphs[g].activations);
@@ -146,8 +107,10 @@ static void test_place_resnet18_counts_are_21_21_29(void **state)
             assert_int_equal(count_points(net->graph, MQB_ROLE_ACTIVATION, true), 2);
             assert_int_equal(count_points(net->graph, MQB_ROLE_WEIGHT, true), 2);
             assert_int_equal(apply(net, graphs[g].pass, NULL), 0);
-            hand_destroy(net);
+            mqb_graph_destroy(net->graph);
         }
+    net->graph = original;
+    hand_destroy(net);
 }
 
 /* Basic block: the second convolution feeds the sum without a point; projections, shortcuts and sums keep theirs. */
@@ -158,20 +121,24 @@ static void test_place_graph2_fuses_main_branch_never_shortcut(void **state)
     build_resnet18(net);
     apply(net, "bn_fold", "0");
     apply(net, "place_graph2", NULL);
-    static const char *const with[] = {"layer1.0.conv1", "layer2.0.down", "layer3.0.down", "layer4.0.down"};
-    static const char *const without[] = {"layer1.0.conv2", "layer1.1.conv2", "layer2.0.conv2", "layer4.0.conv2",
-                                          "layer4.1.conv2"};
-    char name[64];
+    static const char *const with[] = {"layer1.0/conv1", "layer2.0/downsample/downsample.0", "layer3.0/downsample/downsample.0",
+                                       "layer4.0/downsample/downsample.0"};
+    static const char *const without[] = {"layer1.0/conv2", "layer1.1/conv2", "layer2.0/conv2", "layer4.0/conv2",
+                                          "layer4.1/conv2"};
+    char name[128];
     for (size_t i = 0; i < sizeof(with) / sizeof(with[0]); i++) { /* a value is named after its node, or after its clamp's */
-        mqb_value_id id = mqb_graph_find_value(net->graph, with[i]);
+        snprintf(name, sizeof(name), "/layer%c/%s/Conv_output_0", with[i][5], with[i]);
+        mqb_value_id id = mqb_graph_find_value(net->graph, name);
+        assert_int_not_equal(id, MQB_NONE);
         mqb_node_id reader = api->consumer(net->graph, id, 0);
         bool clamped = strcmp(api->node_op(net->graph, reader), "Relu") == 0;
         snprintf(name, sizeof(name), "%s", api->value_name(net->graph, clamped ? api->output(net->graph, reader) : id));
         assert_true(has_point(net->graph, name));
     }
     for (size_t i = 0; i < sizeof(without) / sizeof(without[0]); i++) {
-        assert_false(has_point(net->graph, without[i]));
-        mqb_node_id reader = api->consumer(net->graph, mqb_graph_find_value(net->graph, without[i]), 0);
+        snprintf(name, sizeof(name), "/layer%c/%s/Conv_output_0", without[i][5], without[i]);
+        assert_false(has_point(net->graph, name));
+        mqb_node_id reader = api->consumer(net->graph, mqb_graph_find_value(net->graph, name), 0);
         assert_string_equal(api->node_op(net->graph, reader), "Add");
     }
     hand_destroy(net);
@@ -183,15 +150,15 @@ static void test_place_graph2_shortcut_first_keeps_its_point(void **state)
     (void)state;
     struct hand_net make, *net = &make;
     hand_create(net, 1);
-    mqb_value_id x = plain_conv(net, "stem", hand_input(net, 3, 6, 6), 4, 1, 1, no_pads, false);
-    mqb_value_id y = plain_conv(net, "project", plain_conv(net, "expand", x, 8, 1, 1, no_pads, false), 4, 1, 1, no_pads, false);
+    mqb_value_id x = plain_conv(net, "stem", hand_input(net, 3, 6, 6), 4);
+    mqb_value_id y = plain_conv(net, "project", plain_conv(net, "expand", x, 8), 4);
     mqb_value_id sum = add_binary(net, "Add", "sum", x, y);
-    mqb_value_id clamped = relu(net, "clamped", plain_conv(net, "branch", sum, 4, 1, 1, no_pads, false));
-    mqb_value_id twice = plain_conv(net, "twice", sum, 4, 1, 1, no_pads, false);
+    mqb_value_id clamped = relu(net, "clamped", plain_conv(net, "branch", sum, 4));
+    mqb_value_id twice = plain_conv(net, "twice", sum, 4);
     mqb_value_id second =
         add_binary(net, "Add", "second", clamped, twice); /* relu between: not fused; `twice` read again: not fused */
     mqb_value_id third = add_binary(net, "Add", "third", second, twice);
-    mqb_value_id last = plain_conv(net, "last", third, 4, 1, 1, no_pads, false);
+    mqb_value_id last = plain_conv(net, "last", third, 4);
     add_binary(net, "Add", "output", last, third); /* not stored, so nothing to fuse into */
     apply(net, "place_graph2", NULL);
     static const char *const with[] = {"input", "stem", "expand", "sum", "clamped", "twice", "second", "third", "last"};

@@ -48,8 +48,29 @@ expect 1 'random.onnx' run --model "$scratch/random.onnx" --dataset synth
 expect 1 'empty.onnx' run --model "$scratch/empty.onnx" --dataset synth
 cp "$net" "$scratch/nan.onnx"
 printf '\377\377\377\377\377\377\377\377' | dd of="$scratch/nan.onnx" bs=1 seek=500000 conv=notrunc 2>/dev/null
-expect 1 'nan' run --model "$scratch/nan.onnx" --dataset synth
+expect 1 "tensor '.*' is NaN at element" run --model "$scratch/nan.onnx" --dataset synth
 expect 2 'folder' run --model "$scratch" --dataset synth
+sed 's/Relu/Celu/g' "$net" >"$scratch/celu.onnx" # an operator of the same length that no backend runs
+expect 1 'celu.onnx.*Celu' run --model "$scratch/celu.onnx" --dataset synth
+expect 1 'celu.onnx.*Celu' "$MQBENCH" explain --backend snpe_sim --model "$scratch/celu.onnx"
+
+# an algorithm that no hardware runs: refused before anything is computed; by force as far as fake quantization
+expect 1 'snpe_sim cannot run the algorithm "apot".*because.*--backend academic.*--force' \
+    "$MQBENCH" --backend snpe_sim --algo apot "${quick[@]}" --model "$net" --dataset synth
+check test ! -s "$scratch/stdout"
+check "$MQBENCH" --backend snpe_sim --algo apot "${quick[@]}" --model "$net" --dataset synth --force --json "$scratch/forced.json" \
+    >"$scratch/forced.txt" 2>/dev/null
+check grep -q 'fake, calibrated' "$scratch/forced.txt"
+check grep -q '"forced": true' "$scratch/forced.json"
+check grep -q 'forced to fake quantization alone: hardware cannot run' "$scratch/forced.json"
+check test "$(grep -c '^  integer ' "$scratch/forced.txt")" = 0
+check "$MQBENCH" --backend academic --algo apot "${quick[@]}" --model "$net" --dataset synth >/dev/null 2>&1
+
+# an explanation of what is not there
+expect 2 '--backend is missing' "$MQBENCH" explain
+expect 1 'snpe_sim' "$MQBENCH" explain --backend snpe_sin --model "$net"
+expect 2 'did you mean "logits"' "$MQBENCH" explain --backend snpe_sim --model "$net" --edge logit
+expect 1 "tensor '.*' is NaN at element" "$MQBENCH" explain --backend snpe_sim --model "$scratch/nan.onnx"
 
 # data
 mkdir "$scratch/none"

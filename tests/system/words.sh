@@ -19,7 +19,7 @@ says() {
 says 'usage: mqbench --backend' "$MQBENCH" --help
 says 'usage: mqbench --backend' "$MQBENCH" help
 says '^mqbench [0-9]+\.[0-9]+\.[0-9]+ ' "$MQBENCH" --version
-for command in run train eval model list; do
+for command in run train eval model list explain; do
     says "usage: mqbench .*$command" "$MQBENCH" "$command" --help
     says "usage: mqbench .*$command" "$MQBENCH" help "$command"
 done
@@ -47,6 +47,12 @@ says 'b.onnx' "$MQBENCH" model --out="$scratch/b.onnx" --seed=1000 resnet20
 check cmp "$scratch/a.onnx" "$scratch/b.onnx"
 says 'c.onnx' "$MQBENCH" model resnet20 --out "$scratch/c.onnx" --seed 1001
 check test "$(cmp -s "$scratch/a.onnx" "$scratch/c.onnx" && echo same)" != same
+
+# why each tensor is quantized
+says '29 on activations, 20 on weights' "$MQBENCH" explain --backend snpe_sim --model "$scratch/a.onnx"
+says '20 on activations, 20 on weights' "$MQBENCH" explain --backend=tensorrt_sim --model="$scratch/a.onnx" --bits 4/2
+says '^  tvm_arm  *point: .*2\^n' "$MQBENCH" explain --backend snpe_sim --model "$scratch/a.onnx" --edge conv1.weight
+says '"schema": "mqbench.explain/1"' "$MQBENCH" explain --backend snpe_sim --model "$scratch/a.onnx" --json -
 
 # mistakes
 expect 2 '--backend is missing' "$MQBENCH"
