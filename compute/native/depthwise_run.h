@@ -30,10 +30,11 @@ static int depthwise_taps(const struct native_pass *pass, const struct native_cl
     return same_steps;
 }
 
-/* An image of a class. */
-static void depthwise_image(const struct native_pass *pass, const struct native_class *class, const uint8_t *in,
-                            const uint8_t *packed, uint8_t *out, const uint8_t *pad_row, struct depthwise_tile *tile,
-                            const uint8_t **rows, ptrdiff_t *steps, const void **weights)
+/* Rows [first, first + count) of an image of a class; `out`: where row `first` of the class would be in a whole image of which
+ * it is the first. */
+static void depthwise_image(const struct native_pass *pass, const struct native_class *class, int32_t first, int32_t count,
+                            const uint8_t *in, const uint8_t *packed, uint8_t *out, const uint8_t *pad_row,
+                            struct depthwise_tile *tile, const uint8_t **rows, ptrdiff_t *steps, const void **weights)
 {
     const int32_t integer = pass->in_size == 1, step = pass->in_step_w;
     const ptrdiff_t out_pixel = (ptrdiff_t)pass->out_c * 4;
@@ -45,8 +46,8 @@ static void depthwise_image(const struct native_pass *pass, const struct native_
         begin = 0;
         end = class->width;
     }
-    for (int32_t y = 0; y < class->height; y++) {
-        const ptrdiff_t out_y = class->origin_h + (ptrdiff_t)y * pass->out_step_h;
+    for (int32_t y = first; y < first + count; y++) {
+        const ptrdiff_t out_y = class->origin_h + (ptrdiff_t)(y - first) * pass->out_step_h;
         uint8_t *row = out + (out_y * pass->out_w + class->origin_w) * out_pixel;
 
         for (int32_t x = 0; x < class->width;) {
@@ -84,8 +85,25 @@ static void depthwise_run(const struct native_pass *pass, int32_t n, const void 
         uint8_t *image_out = (uint8_t *)out + (size_t)(i / pass->num_classes) * out_size;
 
         if (class->num_taps > 0 || accumulate == 0) {
-            depthwise_image(pass, class, image_in, (const uint8_t *)packed + class->weight_offset, image_out, pad_row, &tile,
-                            rows, steps, weights);
+            depthwise_image(pass, class, 0, class->height, image_in, (const uint8_t *)packed + class->weight_offset, image_out,
+                            pad_row, &tile, rows, steps, weights);
         }
     }
+}
+
+/* Output rows [first, first + count) of one image, integers forward. */
+static void depthwise_rows(const struct native_pass *pass, int32_t first, int32_t count, const void *in, const void *packed,
+                           void *out, const uint8_t *pad_row, void *scratch)
+{
+    const size_t room = pass->rows_size / 3 / sizeof(void *);
+    const uint8_t **rows = scratch;
+    ptrdiff_t *steps = (ptrdiff_t *)scratch + room;
+    const void **weights = (const void **)scratch + 2 * room;
+    struct depthwise_tile tile = { .rows = rows,
+                                   .steps = steps,
+                                   .weights = weights,
+                                   .width = pass->out_c,
+                                   .out_step = (ptrdiff_t)pass->out_c * 4 };
+
+    depthwise_image(pass, pass->classes, first, count, in, packed, out, pad_row, &tile, rows, steps, weights);
 }

@@ -37,6 +37,8 @@ const struct native_isa VEC_ISA = {
     .quad_size = IVEC_QUAD_SIZE,
     .pack_float = pack_float,
     .pack_integer = pack_integer,
+    .pack_wide = pack_wide,
     .pass_run = pass_run,
+    .rows_run = rows_run,
     .weights_run = weights_run,
 };

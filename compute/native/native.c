@@ -115,6 +115,20 @@ static void native_integer_pack(const struct mqb_conv_plan *plan, const int8_t *
     plan->isa->pack_integer(&plan->integer, &plan->shape, weight, packed);
 }
 
+/* A pixel of padding; behind it the end of the input, where quads overread. */
+static void integer_pad_row(const struct mqb_conv_plan *plan, int32_t n, const uint8_t *x, uint8_t pad_value, uint8_t *row)
+{
+    const struct native_pass *pass = &plan->integer;
+    const size_t x_size = (size_t)plan->shape.c * (size_t)plan->shape.h * (size_t)plan->shape.w;
+    const size_t room = native_round_up((size_t)plan->shape.c + 6, 64), tail = native_tail_size(pass, n);
+
+    memset(row, pad_value, room);
+    if (pass->overread) {
+        memset(row + room, 0, room);
+        memcpy(row + room, x + (size_t)n * x_size - tail, tail);
+    }
+}
+
 static void native_integer_forward(const struct mqb_conv_plan *plan, int32_t n, const uint8_t *x, uint8_t pad_value,
                                    const void *packed, int32_t *acc, void *scratch)
 {
@@ -125,13 +139,7 @@ static void native_integer_forward(const struct mqb_conv_plan *plan, int32_t n, 
     uint8_t *more = (uint8_t *)scratch + pass->rows_size + pass->outs_size;
 
     if (!pass->fused) {
-        size_t room = native_round_up((size_t)shape->c + 6, 64), tail = native_tail_size(pass, n);
-
-        memset(more, pad_value, room);
-        if (pass->overread) {
-            memset(more + room, 0, room);
-            memcpy(more + room, x + n * x_size - tail, tail);
-        }
+        integer_pad_row(plan, n, x, pad_value, more);
         plan->isa->pass_run(pass, n, x, packed, NULL, acc, 0, pass->depthwise && pad_value == 0 ? NULL : more, scratch);
         return;
     }
@@ -139,6 +147,33 @@ static void native_integer_forward(const struct mqb_conv_plan *plan, int32_t n, 
         native_pad_image(plan, x + i * x_size, 1, pad_value, more);
         plan->isa->pass_run(pass, 1, more, packed, NULL, acc + i * acc_size, 0, NULL, scratch);
     }
+}
+
+static void native_integer_rows(const struct mqb_conv_plan *plan, int32_t first, int32_t count, const uint8_t *x,
+                                uint8_t pad_value, const void *packed, int32_t *acc, void *scratch)
+{
+    const struct native_pass *pass = &plan->integer;
+    const struct mqb_conv_shape *shape = &plan->shape;
+    uint8_t *more = (uint8_t *)scratch + pass->rows_size + pass->outs_size;
+
+    if (pass->fused) {
+        const int32_t reach = (count - 1) * shape->stride_h + (shape->r - 1) * shape->dilation_h + 1;
+
+        native_pad_rows(plan, first * shape->stride_h, reach, x, 1, pad_value, more);
+        plan->isa->rows_run(pass, first, count, more, packed, acc, NULL, scratch);
+        return;
+    }
+    integer_pad_row(plan, 1, x, pad_value, more);
+    plan->isa->rows_run(pass, first, count, x, packed, acc, pass->depthwise && pad_value == 0 ? NULL : more, scratch);
+}
+
+static int32_t native_integer_pack_wide(const struct mqb_conv_plan *plan, const int16_t *weight, void *packed)
+{
+    if (!plan->integer.depthwise) {
+        return 0;
+    }
+    plan->isa->pack_wide(&plan->integer, &plan->shape, weight, packed);
+    return 1;
 }
 
 static const struct mqb_compute native_compute = {
@@ -159,6 +194,8 @@ static const struct mqb_compute native_compute = {
     .iconv_scratch_size = native_integer_scratch_size,
     .iconv_pack = native_integer_pack,
     .iconv_forward = native_integer_forward,
+    .iconv_rows = native_integer_rows,
+    .iconv_pack_wide = native_integer_pack_wide,
 };
 
 static const struct mqb_component components[] = {

@@ -94,10 +94,15 @@ struct native_isa {
                        int32_t transposed, void *packed);
     void (*pack_integer)(const struct native_pass *pass, const struct mqb_conv_shape *shape, const int8_t *weight,
                          void *packed);
+    /* depthwise passes: weights of more than 8 bits */
+    void (*pack_wide)(const struct native_pass *pass, const struct mqb_conv_shape *shape, const int16_t *weight, void *packed);
     /* `pad_row`: a pixel that taps over the edge read (depthwise: NULL, if they are left out); behind it, where quads
      * overread, the copy of the input's end */
     void (*pass_run)(const struct native_pass *pass, int32_t n, const void *in, const void *packed, const float *bias,
                      void *out, int32_t accumulate, const void *pad_row, void *scratch);
+    /* integers: output rows [first, first + count) of one image, which go to the beginning of `out` */
+    void (*rows_run)(const struct native_pass *pass, int32_t first, int32_t count, const void *in, const void *packed,
+                     void *out, const void *pad_row, void *scratch);
     void (*weights_run)(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw,
                         uint8_t *scratch);
 };
@@ -112,6 +117,9 @@ void native_plan_destroy(struct mqb_conv_plan *plan);
 
 /* An image with its padding around it, cut or extended to pad_h x pad_w. */
 void native_pad_image(const struct mqb_conv_plan *plan, const void *image, int32_t value_size, uint8_t pad_value, void *padded);
+/* Rows [first, first + count) of that. */
+void native_pad_rows(const struct mqb_conv_plan *plan, int32_t first, int32_t count, const void *image, int32_t value_size,
+                     uint8_t pad_value, void *padded);
 
 static inline size_t native_round_up(size_t size, size_t unit)
 {

@@ -126,6 +126,20 @@ static void pack_float(const struct native_pass *pass, const struct mqb_conv_sha
     }
 }
 
+/* Depthwise: one 16-bit weight a lane of 32 bits. */
+static void pack_wide(const struct native_pass *pass, const struct mqb_conv_shape *shape, const int16_t *weight, void *packed)
+{
+    const int32_t taps = shape->r * shape->s;
+    const size_t width = native_round_up((size_t)pass->out_c, VEC_LANES);
+    int32_t *target = packed;
+
+    for (int32_t t = 0; t < taps; t++) {
+        for (size_t c = 0; c < width; c++) {
+            *target++ = c < (size_t)pass->out_c ? weight[c * (size_t)taps + (size_t)t] : 0;
+        }
+    }
+}
+
 /* Depthwise: one 16-bit weight a lane of 32 bits. Else quads of channels (fused: of (s, c)), four bytes a lane. */
 static void pack_integer(const struct native_pass *pass, const struct mqb_conv_shape *shape, const int8_t *weight, void *packed)
 {

@@ -130,20 +130,47 @@ static void class_clear(const struct native_pass *pass, const struct native_clas
     }
 }
 
+/* `total` pixels from where the walk stands; it ends in an input of `in_pixels`. */
+static void class_run(const struct native_pass *pass, struct pixel_walk *walk, int64_t total, size_t in_pixels,
+                      const void *packed, const float *bias, int32_t accumulate, void *scratch)
+{
+    const struct native_class *class = walk->class;
+    const uint8_t **rows = scratch;
+    uint8_t **outs = (uint8_t **)(void *)((uint8_t *)scratch + pass->rows_size);
+
+    for (int64_t start = 0; start < total; start += pass->band) {
+        int32_t count = total - start < pass->band ? (int32_t)(total - start) : pass->band;
+        int32_t tiles = (count + pass->tile - 1) / pass->tile;
+
+        for (int32_t i = 0; i < tiles; i++) {
+            int32_t begin = piece_begin(count, tiles, i), pixels = piece_begin(count, tiles, i + 1) - begin;
+
+            tile_pointers(walk, pixels, rows + (size_t)begin * (size_t)class->num_taps, outs + begin);
+        }
+        if (pass->overread) {
+            const size_t size = in_pixels * (size_t)pass->in_c, room = (size_t)pass->in_c + 3, tail = size < room ? size : room;
+            const uint8_t *end = walk->in + (size - tail);
+            const uint8_t *copy = walk->pad_row + native_round_up((size_t)pass->in_c + 6, 64);
+
+            for (size_t i = 0; i < (size_t)count * (size_t)class->num_taps; i++) {
+                size_t behind = (uintptr_t)rows[i] - (uintptr_t)end;
+
+                rows[i] = behind < tail ? copy + behind : rows[i];
+            }
+        }
+        band_run(pass, class, count, tiles, packed, bias, accumulate, rows, outs);
+    }
+}
+
 static void pass_run(const struct native_pass *pass, int32_t n, const void *in, const void *packed, const float *bias,
                      void *out, int32_t accumulate, const void *pad_row, void *scratch)
 {
-    const uint8_t **rows = scratch;
-    uint8_t **outs = (uint8_t **)(void *)((uint8_t *)scratch + pass->rows_size);
-    const size_t in_pixels = (size_t)n * (size_t)pass->in_h * (size_t)pass->in_w;
-
     if (pass->depthwise) {
         depthwise_run(pass, n, in, packed, bias, out, accumulate, pad_row, scratch);
         return;
     }
     for (int32_t c = 0; c < pass->num_classes; c++) {
         const struct native_class *class = &pass->classes[c];
-        int64_t total = (int64_t)n * class->height * class->width;
         struct pixel_walk walk = { pass, class, in, pad_row, out, 0, 0, 0 };
 
         if (class->num_taps == 0) {
@@ -152,27 +179,26 @@ static void pass_run(const struct native_pass *pass, int32_t n, const void *in, 
             }
             continue;
         }
-        for (int64_t start = 0; start < total; start += pass->band) {
-            int32_t count = total - start < pass->band ? (int32_t)(total - start) : pass->band;
-            int32_t tiles = (count + pass->tile - 1) / pass->tile;
-
-            for (int32_t i = 0; i < tiles; i++) {
-                int32_t begin = piece_begin(count, tiles, i), pixels = piece_begin(count, tiles, i + 1) - begin;
-
-                tile_pointers(&walk, pixels, rows + (size_t)begin * (size_t)class->num_taps, outs + begin);
-            }
-            if (pass->overread) {
-                const size_t size = in_pixels * (size_t)pass->in_c, tail = native_tail_size(pass, n);
-                const uint8_t *end = (const uint8_t *)in + (size - tail);
-                const uint8_t *copy = (const uint8_t *)pad_row + native_round_up((size_t)pass->in_c + 6, 64);
-
-                for (size_t i = 0; i < (size_t)count * (size_t)class->num_taps; i++) {
-                    size_t behind = (uintptr_t)rows[i] - (uintptr_t)end;
-
-                    rows[i] = behind < tail ? copy + behind : rows[i];
-                }
-            }
-            band_run(pass, class, count, tiles, packed, bias, accumulate, rows, outs);
-        }
+        class_run(pass, &walk, (int64_t)n * class->height * class->width,
+                  (size_t)n * (size_t)pass->in_h * (size_t)pass->in_w, packed, bias, accumulate, scratch);
     }
+}
+
+/* Output rows [first, first + count) of one image, integers forward. `in` of a fused pass: the padded rows that they read. */
+static void rows_run(const struct native_pass *pass, int32_t first, int32_t count, const void *in, const void *packed,
+                     void *out, const void *pad_row, void *scratch)
+{
+    const struct native_class *class = pass->classes;
+
+    if (pass->depthwise) {
+        depthwise_rows(pass, first, count, in, packed, out, pad_row, scratch);
+        return;
+    }
+    const size_t skipped = (size_t)first * (size_t)pass->out_w * (size_t)pass->out_c * 4; /* the walk counts whole images */
+    struct pixel_walk walk = { pass, class, in, pad_row, out, 0, 0, 0 };
+    if (!pass->fused) {
+        walk.y = first;
+        walk.out = (uint8_t *)((uintptr_t)out - skipped);
+    }
+    class_run(pass, &walk, (int64_t)count * class->width, (size_t)pass->in_h * (size_t)pass->in_w, packed, NULL, 0, scratch);
 }

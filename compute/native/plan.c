@@ -330,14 +330,20 @@ void native_plan_destroy(struct mqb_conv_plan *plan)
 
 void native_pad_image(const struct mqb_conv_plan *plan, const void *image, int32_t value_size, uint8_t pad_value, void *padded)
 {
+    native_pad_rows(plan, 0, plan->pad_h, image, value_size, pad_value, padded);
+}
+
+void native_pad_rows(const struct mqb_conv_plan *plan, int32_t first, int32_t count, const void *image, int32_t value_size,
+                     uint8_t pad_value, void *padded)
+{
     const struct mqb_conv_shape *s = &plan->shape;
     size_t pixel = (size_t)s->c * (size_t)value_size;
     size_t row = (size_t)plan->pad_w * pixel;
     int32_t inside = native_min(s->w, plan->pad_w - s->pad_left); /* pixels of a row that are wanted; the rest is padding */
 
     inside = inside < 0 ? 0 : inside;
-    for (int32_t y = 0; y < plan->pad_h; y++) {
-        uint8_t *target = (uint8_t *)padded + (size_t)y * row;
+    for (int32_t y = first; y < first + count; y++) {
+        uint8_t *target = (uint8_t *)padded + (size_t)(y - first) * row;
         int32_t in_y = y - s->pad_top;
 
         if (in_y < 0 || in_y >= s->h) {

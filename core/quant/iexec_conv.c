@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define ALIGN 64
-#define CHUNK 2048 /* accumulators that are corrected and requantized while they are in the first-level cache */
+#define BAND_BYTES (24 << 10) /* accumulators that are requantized while they are in the first-level cache */
 #define BLOCK 256  /* channels whose real results are held at a time */
 
 static size_t align_up(size_t size)
@@ -21,32 +21,46 @@ static size_t align_up(size_t size)
     return (size + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static size_t output_pixels(const struct mqb_conv_shape *shape)
+static bool has_rows(const struct mqb_compute *compute)
 {
-    return (size_t)shape->p * (size_t)shape->q;
+    return MQB_HAS_FIELD(compute, struct mqb_compute, iconv_rows) && compute->iconv_rows;
 }
 
-size_t mqb_iconv_accumulators_size(const struct mqb_iconv *conv, int32_t group)
-{
-    size_t pixels = conv->plan ? output_pixels(&conv->shape) * (size_t)group : 1;
-    return align_up(pixels * (size_t)conv->shape.k * sizeof(int32_t));
-}
-
-/* Of the padded image, one number a group. */
-static size_t sums_size(const struct mqb_conv_shape *shape)
-{
-    size_t h = (size_t)(shape->h + shape->pad_top + shape->pad_bottom),
-           w = (size_t)(shape->w + shape->pad_left + shape->pad_right);
-    return align_up(h * w * (size_t)shape->groups * sizeof(uint32_t));
-}
-
-size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv, int32_t group)
+void mqb_iconv_choose_band(struct mqb_iconv *conv, int32_t group)
 {
     const struct mqb_conv_shape *shape = &conv->shape;
-    (void)group;
+    const size_t row = (size_t)shape->q * (size_t)shape->k * sizeof(int32_t), image = row * (size_t)shape->p;
+    const size_t images = BAND_BYTES / image, rows = BAND_BYTES / row;
+    conv->band_images = images < 1 ? 1 : images > (size_t)group ? group : (int32_t)images;
+    conv->band_rows = shape->p;
+    if (images < 1 && has_rows(conv->compute)) { /* bands of equal height */
+        const int32_t most = rows < 1 ? 1 : (int32_t)rows, bands = (shape->p + most - 1) / most;
+        conv->band_rows = (shape->p + bands - 1) / bands;
+    }
+}
+
+static size_t band_pixels(const struct mqb_iconv *conv)
+{
+    return (size_t)conv->band_images * (size_t)conv->band_rows * (size_t)conv->shape.q;
+}
+
+size_t mqb_iconv_accumulators_size(const struct mqb_iconv *conv)
+{
+    return align_up((conv->plan ? band_pixels(conv) : 1) * (size_t)conv->shape.k * sizeof(int32_t));
+}
+
+static size_t sums_size(const struct mqb_iconv *conv)
+{
+    return align_up(mqb_window_sums_size(&conv->shape, conv->band_rows) * sizeof(uint32_t));
+}
+
+size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv)
+{
+    const struct mqb_conv_shape *shape = &conv->shape;
     if (!conv->plan) /* a window */
         return align_up((size_t)shape->c * (size_t)shape->r * (size_t)shape->s * sizeof(int16_t));
-    return align_up(conv->compute->iconv_scratch_size(conv->plan)) + (conv->window_weight ? sums_size(shape) : 0);
+    size_t windows = align_up(band_pixels(conv) * (size_t)shape->groups * sizeof(uint32_t));
+    return align_up(conv->compute->iconv_scratch_size(conv->plan)) + (conv->window_weight ? sums_size(conv) + windows : 0);
 }
 
 /* Real results, the other operand's codes on top, to codes: one rounding for the layer and the addition. */
@@ -67,16 +81,9 @@ static void finish_sums(const struct mqb_iconv *conv, const int32_t *accumulator
         }
 }
 
-/* Where the results of some pixels go, and what is added to them; NULL where there is no such thing. */
-struct ends {
-    const uint8_t *side;
-    uint8_t *codes;
-    float *logits;
-};
-
 /* Accumulators of whole pixels, of which `at` lie before, to codes or to reals. */
 static void finish_pixels(const struct mqb_iconv *conv, const int32_t *accumulators, int64_t at, int64_t num_pixels,
-                          const struct ends *ends)
+                          const struct mqb_iconv_run *ends)
 {
     int32_t k_count = conv->shape.k;
     if (conv->adds) {
@@ -84,7 +91,8 @@ static void finish_pixels(const struct mqb_iconv *conv, const int32_t *accumulat
         return;
     }
     if (ends->codes) {
-        mqb_rescale_run(&conv->rescale, accumulators, num_pixels, ends->codes + at);
+        const struct mqb_sums sums = {.accumulators = accumulators};
+        mqb_rescale_run(&conv->rescale, &sums, num_pixels, ends->codes + at);
         return;
     }
     for (int64_t i = 0; i < num_pixels; i++)
@@ -171,59 +179,24 @@ static void depthwise_pixel(const struct mqb_iconv *conv, const uint8_t *x, int3
         }
 }
 
-static void run_own(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch,
-                    const struct ends *ends)
+/* Output rows [first, first + count) of image x, of whose results `at` lie before. */
+static void run_own(const struct mqb_iconv *conv, int32_t first, int32_t count, const uint8_t *x, int64_t at,
+                    int32_t *accumulators, void *scratch, const struct mqb_iconv_run *ends)
 {
     const struct mqb_conv_shape *shape = &conv->shape;
-    int64_t x_size = (int64_t)shape->h * shape->w * shape->c, at = 0;
-    for (int32_t i = 0; i < n; i++)
-        for (int32_t p = 0; p < shape->p; p++)
-            for (int32_t q = 0; q < shape->q; q++, at += shape->k) {
-                if (conv->pairs)
-                    mqb_pairs_pixel(conv, x + i * x_size, p, q, scratch, accumulators);
-                else if (conv->depthwise)
-                    depthwise_pixel(conv, x + i * x_size, p, q, accumulators);
-                else
-                    convolve_pixel(conv, x + i * x_size, p, q, scratch, accumulators);
-                finish_pixels(conv, accumulators, at, 1, ends);
-            }
-}
-
-/* ---- a provider's kernel ---- */
-
-MQB_MULTIVERSION static uint32_t sum_bytes(int32_t size, const uint8_t *x)
-{
-    uint32_t sum = 0;
-    for (int32_t i = 0; i < size; i++)
-        sum += x[i];
-    return sum;
-}
-
-/* sums[h][w][g] over the channels of a group, in the padded image. */
-static void sum_channels(const struct mqb_conv_shape *shape, const uint8_t *x, uint32_t zero, uint32_t *sums)
-{
-    int32_t group_c = shape->c / shape->groups;
-    for (int32_t h = -shape->pad_top; h < shape->h + shape->pad_bottom; h++)
-        for (int32_t w = -shape->pad_left; w < shape->w + shape->pad_right; w++, sums += shape->groups) {
-            bool inside = h >= 0 && h < shape->h && w >= 0 && w < shape->w;
-            const uint8_t *pixel = inside ? x + ((int64_t)h * shape->w + w) * shape->c : NULL;
-            for (int32_t g = 0; g < shape->groups; g++)
-                sums[g] = inside ? sum_bytes(group_c, pixel + g * group_c) : zero * (uint32_t)group_c;
+    for (int32_t p = first; p < first + count; p++)
+        for (int32_t q = 0; q < shape->q; q++, at += shape->k) {
+            if (conv->pairs)
+                mqb_pairs_pixel(conv, x, p, q, scratch, accumulators);
+            else if (conv->depthwise)
+                depthwise_pixel(conv, x, p, q, accumulators);
+            else
+                convolve_pixel(conv, x, p, q, scratch, accumulators);
+            finish_pixels(conv, accumulators, at, 1, ends);
         }
 }
 
-static uint32_t sum_window(const struct mqb_conv_shape *shape, const uint32_t *sums, int32_t g, int32_t p, int32_t q)
-{
-    int64_t width = shape->w + shape->pad_left + shape->pad_right;
-    uint32_t sum = 0;
-    for (int32_t r = 0; r < shape->r; r++) {
-        const uint32_t *row =
-            sums + ((p * shape->stride_h + r * shape->dilation_h) * width + q * shape->stride_w) * shape->groups + g;
-        for (int32_t s = 0; s < shape->s; s++)
-            sum += row[(int64_t)s * shape->dilation_w * shape->groups];
-    }
-    return sum;
-}
+/* ---- a provider's kernel ---- */
 
 MQB_MULTIVERSION static void add_constant(int32_t size, const uint32_t *constant, int32_t *acc)
 {
@@ -240,48 +213,102 @@ MQB_MULTIVERSION static void add_window(int32_t size, const uint32_t *constant, 
         acc[k] = (int32_t)((uint32_t)acc[k] + constant[k] + weight[k] * window);
 }
 
-/* raw -> A for output pixels [first, first + count) of an image. */
-static void correct_pixels(const struct mqb_iconv *conv, const uint32_t *sums, int64_t first, int64_t count, int32_t *acc)
+/* raw -> A, in place. windows: [pixels][groups], or NULL. */
+static void correct_pixels(const struct mqb_iconv *conv, const uint32_t *windows, int64_t count, int32_t *acc)
 {
     const struct mqb_conv_shape *shape = &conv->shape;
-    int32_t group_k = shape->k / shape->groups;
+    const int32_t group_k = shape->k / shape->groups;
     for (int64_t i = 0; i < count; i++, acc += shape->k) {
-        if (!conv->window_weight) {
+        if (!windows) {
             add_constant(shape->k, conv->constant, acc);
             continue;
         }
-        int32_t p = (int32_t)((first + i) / shape->q), q = (int32_t)((first + i) % shape->q);
         for (int32_t g = 0; g < shape->groups; g++)
             add_window(group_k, conv->constant + g * group_k, conv->window_weight + g * group_k,
-                       sum_window(shape, sums, g, p, q), acc + g * group_k);
+                       windows[i * shape->groups + g], acc + g * group_k);
     }
 }
 
-static void run_provider(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, int32_t *accumulators, void *scratch,
-                         const struct ends *ends)
+/* Raw sums of whole pixels, of which `at` lie before, to codes or to reals. */
+static void finish_raw(const struct mqb_iconv *conv, int32_t *accumulators, const uint32_t *windows, int64_t at, int64_t count,
+                       const struct mqb_iconv_run *ends)
 {
+    if (ends->codes && !conv->adds && (!windows || conv->shape.groups == 1)) {
+        const struct mqb_sums sums = {accumulators, conv->constant, conv->window_weight, windows};
+        mqb_rescale_run(&conv->rescale, &sums, count, ends->codes + at);
+        return;
+    }
+    correct_pixels(conv, windows, count, accumulators);
+    finish_pixels(conv, accumulators, at, count, ends);
+}
+
+/* Rows [first, first + count) of images [image, image + images); all rows, if there is more than one image. */
+static void run_provider(const struct mqb_iconv_run *run, int32_t image, int32_t images, int32_t first, int32_t count,
+                         int32_t *accumulators, char *scratch)
+{
+    const struct mqb_iconv *conv = run->conv;
     const struct mqb_conv_shape *shape = &conv->shape;
-    uint32_t *sums = (uint32_t *)((char *)scratch + align_up(conv->compute->iconv_scratch_size(conv->plan)));
-    int64_t pixels = (int64_t)output_pixels(shape), x_size = (int64_t)shape->h * shape->w * shape->c;
-    int64_t chunk = CHUNK / shape->k > 0 ? CHUNK / shape->k : 1;
-    conv->compute->iconv_forward(conv->plan, n, x, (uint8_t)conv->zero_stored, conv->packed, accumulators, scratch);
-    for (int32_t i = 0; i < n; i++) {
-        if (conv->window_weight)
-            sum_channels(shape, x + i * x_size, (uint32_t)conv->zero_stored, sums);
-        for (int64_t first = 0; first < pixels; first += chunk) {
-            int64_t count = pixels - first < chunk ? pixels - first : chunk, at = (i * pixels + first) * shape->k;
-            correct_pixels(conv, sums, first, count, accumulators + at);
-            finish_pixels(conv, accumulators + at, at, count, ends);
-        }
+    const struct mqb_compute *compute = conv->compute;
+    const uint8_t zero = (uint8_t)conv->zero_stored;
+    const int64_t x_size = (int64_t)shape->h * shape->w * shape->c, pixels = (int64_t)shape->p * shape->q;
+    const uint8_t *x = run->x + image * x_size;
+    uint32_t *windows = NULL;
+    if (count == shape->p)
+        compute->iconv_forward(conv->plan, images, x, zero, conv->packed, accumulators, scratch);
+    else
+        compute->iconv_rows(conv->plan, first, count, x, zero, conv->packed, accumulators, scratch);
+    if (conv->window_weight) {
+        char *sums = scratch + align_up(compute->iconv_scratch_size(conv->plan));
+        windows = (uint32_t *)(void *)(sums + sums_size(conv));
+        for (int32_t i = 0; i < images; i++)
+            mqb_window_rows(shape, x + i * x_size, conv->zero_stored, first, count, (uint32_t *)(void *)sums,
+                            windows + i * pixels * shape->groups);
     }
+    finish_raw(conv, accumulators, windows, (image * pixels + (int64_t)first * shape->q) * shape->k,
+               (int64_t)images * count * shape->q, run);
 }
 
-void mqb_iconv_run(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, const uint8_t *side, int32_t *accumulators,
-                   void *scratch, uint8_t *codes, float *logits)
+/* ---- bands ---- */
+
+/* How a run is cut: `images` whole images a band, or `rows` rows of one. */
+struct cut {
+    int32_t images, rows, bands_an_image;
+};
+
+static struct cut cut_run(const struct mqb_iconv_run *run, int32_t workers)
 {
-    const struct ends ends = {side, codes, logits};
+    const struct mqb_iconv *conv = run->conv;
+    const int32_t p = conv->shape.p, wanted = 2 * workers; /* two each, so that they end at about the same time */
+    const bool can_split = !conv->plan || has_rows(conv->compute);
+    struct cut cut = {conv->plan ? conv->band_images : 1, conv->plan ? conv->band_rows : p, 1};
+    if (workers > 1 && cut.images > 1)
+        cut.images = run->n / wanted < 1 ? 1 : run->n / wanted < cut.images ? run->n / wanted : cut.images;
+    if (workers > 1 && can_split && run->n < wanted) {
+        const int32_t rows = (p * run->n + wanted - 1) / wanted;
+        cut.images = 1;
+        cut.rows = rows < cut.rows ? rows : cut.rows;
+    }
+    cut.bands_an_image = (p + cut.rows - 1) / cut.rows;
+    return cut;
+}
+
+int32_t mqb_iconv_num_bands(const struct mqb_iconv_run *run, int32_t workers)
+{
+    const struct cut cut = cut_run(run, workers);
+    return (run->n + cut.images - 1) / cut.images * cut.bands_an_image;
+}
+
+void mqb_iconv_run_band(const struct mqb_iconv_run *run, int32_t workers, int32_t index, int32_t *accumulators, void *scratch)
+{
+    const struct mqb_iconv *conv = run->conv;
+    const struct mqb_conv_shape *shape = &conv->shape;
+    const struct cut cut = cut_run(run, workers);
+    const int32_t image = index / cut.bands_an_image * cut.images, first = index % cut.bands_an_image * cut.rows;
+    const int32_t images = run->n - image < cut.images ? run->n - image : cut.images;
+    const int32_t count = shape->p - first < cut.rows ? shape->p - first : cut.rows;
     if (conv->plan)
-        run_provider(conv, n, x, accumulators, scratch, &ends);
+        run_provider(run, image, images, first, count, accumulators, scratch);
     else
-        run_own(conv, n, x, accumulators, scratch, &ends);
+        run_own(conv, first, count, run->x + (int64_t)image * shape->h * shape->w * shape->c,
+                ((int64_t)image * shape->p + first) * shape->q * shape->k, accumulators, scratch, run);
 }

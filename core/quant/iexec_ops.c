@@ -1,6 +1,8 @@
 /* iexec_ops.c - every operator of the integer program but the convolution, one image at a time. */
 #include "quant/program.h"
 
+#include <mqbench/plugin.h>
+
 #include <math.h>
 #include <string.h>
 
@@ -19,6 +21,10 @@ static void run_channels(const struct mqb_iop *op, const struct mqb_itensor *y, 
 
 static void run_binary(const struct mqb_iop *op, const struct mqb_itensor *y, const uint8_t *a, const uint8_t *b, uint8_t *out)
 {
+    if (!op->wide_b && op->pair.form != MQB_PAIR_TABLE) {
+        mqb_pair_run(&op->pair, y->info.size, a, b, out);
+        return;
+    }
     if (!op->wide_b) {
         for (int64_t i = 0; i < y->info.size; i++)
             out[i] = op->table[a[i] * 256 + b[i]];
@@ -54,44 +60,69 @@ struct span {
     int64_t h0, h1, w0, w1;
 };
 
-/* Sum of codes less the zero point, then one requantization by s_x / (s_y count). */
-static int32_t mean_integer(const struct mqb_imean *mean, const struct mqb_itensor *x, struct span span, const uint8_t *in)
+#define LANES 64 /* channels whose sums are held at a time */
+
+MQB_MULTIVERSION static void add_codes(int32_t size, int32_t zero, const uint8_t *x, int32_t *sums)
 {
-    int32_t sum = 0;
+    for (int32_t c = 0; c < size; c++)
+        sums[c] += (int32_t)x[c] - zero;
+}
+
+/* Sums of codes less the zero point, then one requantization by s_x / (s_y count). */
+static void mean_integer(const struct mqb_imean *mean, const struct mqb_itensor *x, struct span span, const uint8_t *in,
+                         int32_t size, int32_t *codes)
+{
+    int32_t sums[LANES] = {0};
     for (int64_t h = span.h0; h < span.h1; h++)
         for (int64_t w = span.w0; w < span.w1; w++)
-            sum += (int32_t)in[(h * x->w + w) * x->c] - x->zero_stored;
-    return mqb_requantize(&mean->requantizer, sum);
+            add_codes(size, x->zero_stored, in + (h * x->w + w) * x->c, sums);
+    for (int32_t c = 0; c < size; c++)
+        codes[c] = mqb_requantize(&mean->requantizer, sums[c]);
+}
+
+MQB_MULTIVERSION static void add_reals(int32_t size, int32_t zero, float scale, const uint8_t *x, float *sums)
+{
+    for (int32_t c = 0; c < size; c++)
+        sums[c] += scale * (float)((int32_t)x[c] - zero);
 }
 
 /* Dequantized, added row by row in float32, divided, quantized. */
-static int32_t mean_float(const struct mqb_contract *contract, const struct mqb_imean *mean, const struct mqb_itensor *x,
-                          const struct mqb_itensor *y, struct span span, const uint8_t *in)
+static void mean_float(const struct mqb_contract *contract, const struct mqb_imean *mean, const struct mqb_itensor *x,
+                       const struct mqb_itensor *y, struct span span, const uint8_t *in, int32_t size, int32_t *codes)
 {
-    float sum = 0.0f;
+    float sums[LANES] = {0.0f};
     for (int64_t h = span.h0; h < span.h1; h++)
         for (int64_t w = span.w0; w < span.w1; w++)
-            sum += x->info.scale * (float)((int32_t)in[(h * x->w + w) * x->c] - x->zero_stored);
-    float value = sum / (float)mean->count;
-    if (mean->rule != MQB_POOL_ORT)
-        return mqb_quantize_value(contract, value, y->info.scale, y->info.zero_point, y->info.qmin, y->info.qmax);
-    float code = rintf(value / y->info.scale + (float)y->info.zero_point);
-    return code < (float)y->info.qmin ? y->info.qmin : code > (float)y->info.qmax ? y->info.qmax : (int32_t)code;
+            add_reals(size, x->zero_stored, x->info.scale, in + (h * x->w + w) * x->c, sums);
+    for (int32_t c = 0; c < size; c++) {
+        float value = sums[c] / (float)mean->count;
+        if (mean->rule != MQB_POOL_ORT) {
+            codes[c] = mqb_quantize_value(contract, value, y->info.scale, y->info.zero_point, y->info.qmin, y->info.qmax);
+            continue;
+        }
+        float code = rintf(value / y->info.scale + (float)y->info.zero_point);
+        codes[c] = code < (float)y->info.qmin ? y->info.qmin : code > (float)y->info.qmax ? y->info.qmax : (int32_t)code;
+    }
 }
 
 static void run_average_pool(const struct mqb_program *program, const struct mqb_iop *op, const uint8_t *in, uint8_t *out)
 {
     const struct mqb_itensor *x = &program->tensors[op->in[0]], *y = &program->tensors[op->out];
     const struct mqb_window *window = &op->window;
+    int32_t codes[LANES];
     for (int64_t i = 0; i < (int64_t)y->h * y->w; i++, out += y->c) {
         const struct mqb_imean *mean = &op->means[op->mean_of[i]];
         struct span span;
         mqb_window_span(i / y->w, window->stride_h, window->pad_top, window->r, x->h, &span.h0, &span.h1);
         mqb_window_span(i % y->w, window->stride_w, window->pad_left, window->s, x->w, &span.w0, &span.w1);
-        for (int32_t c = 0; c < y->c; c++) {
-            int32_t code = mean->rule != MQB_POOL_INTEGER ? mean_float(mqb_program_rule(program, MQB_FACTOR_POOL), mean, x, y, span, in + c)
-                                                          : mean_integer(mean, x, span, in + c);
-            out[c] = (uint8_t)(code + y->offset);
+        for (int32_t c = 0; c < y->c; c += LANES) {
+            const int32_t size = y->c - c < LANES ? y->c - c : LANES;
+            if (mean->rule != MQB_POOL_INTEGER)
+                mean_float(mqb_program_rule(program, MQB_FACTOR_POOL), mean, x, y, span, in + c, size, codes);
+            else
+                mean_integer(mean, x, span, in + c, size, codes);
+            for (int32_t j = 0; j < size; j++)
+                out[c + j] = (uint8_t)(codes[j] + y->offset);
         }
     }
 }

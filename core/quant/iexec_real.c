@@ -2,6 +2,7 @@
  * iexec_real.c - reals in the integer program: rows of them to and from codes, and the operators of float islands.
  */
 #include "quant/program.h"
+#include "quant/rows.h"
 
 #include <mqbench/plugin.h>
 
@@ -10,49 +11,47 @@
 
 /* ---- reals to codes ---- */
 
-/* |v| <= 1024: adding and taking away 1.5 * 2^23 rounds half to even; what was rounded off is exact, and tells a tie. */
-static inline float round_even(float v)
-{
-    return (v + 12582912.0f) - 12582912.0f;
-}
-
-static inline float round_away(float v)
-{
-    float even = round_even(v), rest = v - even;
-    even += ((rest == 0.5f) & (v > 0.0f)) ? 1.0f : 0.0f;
-    return even - (((rest == -0.5f) & (v < 0.0f)) ? 1.0f : 0.0f);
-}
-
-static inline float round_up(float v)
-{
-    float even = round_even(v);
-    return even + (v - even == 0.5f ? 1.0f : 0.0f);
-}
-
 /* The bounds are integers, so clamping first gives the same code and a number small enough to convert. NaN becomes `low`. */
-#define QUANTIZE_FUNCTION(name, QUOTIENT, ROUND)                                                                               \
-    MQB_MULTIVERSION static void name(int64_t size, float scale, float before, float low, float high, int32_t after,           \
-                                      const float *x, uint8_t *codes)                                                          \
+struct quantize {
+    float scale, before, low, high;
+    int32_t after;
+};
+
+INLINE void quantize_block(const struct quantize q, const float *x, uint8_t *codes, const int32_t count, const int rounding,
+                           const bool divide)
+{
+    int32_t whole[BLOCK];
+    ROLLED
+    for (int32_t j = 0; j < count; j++) {
+        float v = divide ? x[j] / q.scale : x[j] * q.scale;
+        v = v + q.before;
+        v = v > q.low ? v : q.low;
+        v = v < q.high ? v : q.high;
+        whole[j] = (int32_t)round_f32(v, rounding) + q.after;
+    }
+    store(whole, codes, count);
+}
+
+#define QUANTIZE_FUNCTION(name, rounding, divide)                                                                              \
+    MQB_MULTIVERSION static void name(int64_t size, const struct quantize *rule, const float *x, uint8_t *codes)               \
     {                                                                                                                          \
-        for (int64_t i = 0; i < size; i++) {                                                                                   \
-            float v = QUOTIENT;                                                                                                \
-            v = v + before;                                                                                                    \
-            v = v > low ? v : low;                                                                                             \
-            v = v < high ? v : high;                                                                                           \
-            codes[i] = (uint8_t)((int32_t)ROUND(v) + after);                                                                   \
-        }                                                                                                                      \
+        const struct quantize q = *rule;                                                                                       \
+        int64_t i = 0;                                                                                                         \
+        for (; i + BLOCK <= size; i += BLOCK)                                                                                  \
+            quantize_block(q, x + i, codes + i, BLOCK, rounding, divide);                                                      \
+        quantize_block(q, x + i, codes + i, (int32_t)(size - i), rounding, divide);                                            \
     }
 
-QUANTIZE_FUNCTION(divide_even, x[i] / scale, round_even)
-QUANTIZE_FUNCTION(divide_away, x[i] / scale, round_away)
-QUANTIZE_FUNCTION(divide_up, x[i] / scale, round_up)
-QUANTIZE_FUNCTION(multiply_even, x[i] * scale, round_even)
-QUANTIZE_FUNCTION(multiply_away, x[i] * scale, round_away)
-QUANTIZE_FUNCTION(multiply_up, x[i] * scale, round_up)
+QUANTIZE_FUNCTION(divide_even, MQB_ROUND_RNE, true)
+QUANTIZE_FUNCTION(divide_away, MQB_ROUND_RHA, true)
+QUANTIZE_FUNCTION(divide_up, MQB_ROUND_RHU, true)
+QUANTIZE_FUNCTION(multiply_even, MQB_ROUND_RNE, false)
+QUANTIZE_FUNCTION(multiply_away, MQB_ROUND_RHA, false)
+QUANTIZE_FUNCTION(multiply_up, MQB_ROUND_RHU, false)
 
 void mqb_quantize_rows(const struct mqb_quantize_rows *q, int64_t size, const float *x, uint8_t *codes)
 {
-    typedef void (*function)(int64_t, float, float, float, float, int32_t, const float *, uint8_t *);
+    typedef void (*function)(int64_t, const struct quantize *, const float *, uint8_t *);
     static const function functions[2][3] = {
         {[MQB_ROUND_RNE] = multiply_even, [MQB_ROUND_RHA] = multiply_away, [MQB_ROUND_RHU] = multiply_up},
         {[MQB_ROUND_RNE] = divide_even, [MQB_ROUND_RHA] = divide_away, [MQB_ROUND_RHU] = divide_up},
@@ -65,9 +64,9 @@ void mqb_quantize_rows(const struct mqb_quantize_rows *q, int64_t size, const fl
     }
     bool zero_before = mqb_requant_zero_before(contract);
     int32_t after = zero_before ? 0 : q->zero_point;
-    functions[contract->input_divide != 0][contract->input_rounding](
-        size, contract->input_divide ? q->scale : 1.0f / q->scale, zero_before ? (float)q->zero_point : 0.0f,
-        (float)(q->low - after), (float)(q->high - after), after + q->offset, x, codes);
+    const struct quantize rule = {contract->input_divide ? q->scale : 1.0f / q->scale, zero_before ? (float)q->zero_point : 0.0f,
+                                  (float)(q->low - after), (float)(q->high - after), after + q->offset};
+    functions[contract->input_divide != 0][contract->input_rounding](size, &rule, x, codes);
 }
 
 /* ---- sums to reals ---- */
@@ -85,10 +84,21 @@ void mqb_real_row(int32_t size, const int32_t *accumulators, const float *scale,
     real_row(size, accumulators, scale, bias, y);
 }
 
+INLINE void add_block(const uint8_t *codes, int32_t zero, float scale, float *y, const int32_t count)
+{
+    int32_t whole[BLOCK];
+    load(codes, whole, count);
+    ROLLED
+    for (int32_t j = 0; j < count; j++)
+        y[j] = y[j] + scale * (float)(whole[j] - zero);
+}
+
 MQB_MULTIVERSION static void add_codes(int32_t size, const uint8_t *codes, int32_t zero, float scale, float *y)
 {
-    for (int32_t k = 0; k < size; k++)
-        y[k] = y[k] + scale * (float)((int32_t)codes[k] - zero);
+    int32_t k = 0;
+    for (; k + BLOCK <= size; k += BLOCK)
+        add_block(codes + k, zero, scale, y + k, BLOCK);
+    add_block(codes + k, zero, scale, y + k, size - k);
 }
 
 void mqb_real_add_codes(int32_t size, const uint8_t *codes, int32_t zero, float scale, float *y)

@@ -368,7 +368,7 @@ static size_t largest_op(const struct mqb_program *program)
     size_t most = 1;
     for (int32_t i = 0; i < program->num_ops; i++) {
         const struct mqb_iop *op = &program->ops[i];
-        size_t size = op->conv ? mqb_iconv_accumulators_size(op->conv, 1) : 0;
+        size_t size = op->conv ? mqb_iconv_accumulators_size(op->conv) : 0;
         for (int32_t j = 0; j < op->num_in; j++)
             size += tensor_bytes(&program->tensors[op->in[j]]);
         if (op->out != MQB_NONE)
@@ -396,7 +396,7 @@ static void plan_memory(struct mqb_program *program, size_t scratch)
         const struct mqb_iconv *conv = program->ops[i].conv;
         if (!conv)
             continue;
-        size_t a = mqb_iconv_accumulators_size(conv, program->group), s = mqb_iconv_scratch_size(conv, program->group);
+        size_t a = mqb_iconv_accumulators_size(conv), s = mqb_iconv_scratch_size(conv);
         accumulators = a > accumulators ? a : accumulators;
         scratch = s > scratch ? s : scratch;
     }
@@ -488,6 +488,11 @@ mqb_status mqb_program_create_ideal(const struct mqb_deploy *deploy, const struc
         status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for an integer program");
         goto out;
     }
+    p->spare = mqb_spare_create();
+    if (!p->spare) {
+        status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for an integer program");
+        goto out;
+    }
     p->contract = rules->contract;
     p->profile = mqb_strdup(rules->contract.profile ? rules->contract.profile : "");
     p->contract.profile = p->profile;
@@ -540,6 +545,7 @@ void mqb_program_destroy(struct mqb_program *program)
         mqb_deallocate((char *)(uintptr_t)program->tensors[i].info.name);
         mqb_deallocate((char *)(uintptr_t)program->tensors[i].info.layer);
     }
+    mqb_spare_destroy(program->spare);
     mqb_deallocate(program->ops);
     mqb_deallocate(program->tensors);
     mqb_deallocate(program->coded);

@@ -414,6 +414,24 @@ bool mqb_lower_raw(const struct mqb_iconv *conv, int8_t *w8, uint32_t *constant,
     return any_window;
 }
 
+/* Weights less their zero points in a kernel for them; then no sums over windows are needed. *window stays true if the
+ * provider has none for this plan. */
+static mqb_status pack_wide(const struct mqb_iconv *conv, const struct mqb_compute *compute, const struct mqb_conv_plan *plan,
+                            void *packed, bool *window, struct mqb_error *error)
+{
+    const struct mqb_conv_shape *shape = &conv->shape;
+    const int32_t taps = shape->r * shape->s;
+    int16_t *weight = mqb_allocate_array((size_t)shape->k * (size_t)taps, sizeof(*weight));
+    if (!weight)
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for packed integer weights");
+    for (int32_t k = 0; k < shape->k; k++)
+        for (int32_t t = 0; t < taps; t++)
+            weight[(int64_t)k * taps + t] = conv->weight[(int64_t)t * shape->k + k];
+    *window = compute->iconv_pack_wide(plan, weight, packed) == 0;
+    mqb_deallocate(weight);
+    return MQB_OK;
+}
+
 mqb_status mqb_lower_provider(struct mqb_iconv *conv, const struct mqb_compute *compute, int32_t max_images,
                               struct mqb_error *error)
 {
@@ -432,7 +450,8 @@ mqb_status mqb_lower_provider(struct mqb_iconv *conv, const struct mqb_compute *
         goto out;
     }
     bool window = mqb_lower_raw(conv, w8, constant, window_weight);
-    if (window && conv->depthwise)
+    const bool wide = window && conv->depthwise;
+    if (wide && !(MQB_HAS_FIELD(compute, struct mqb_compute, iconv_pack_wide) && compute->iconv_pack_wide))
         goto out; /* the sums over windows would cost as much as the layer: the own kernel is the better one */
     status = compute->conv_create(mqb_host_table(), shape, max_images, &plan, error);
     if (status != MQB_OK) {
@@ -446,12 +465,19 @@ mqb_status mqb_lower_provider(struct mqb_iconv *conv, const struct mqb_compute *
         status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for packed integer weights");
         goto out;
     }
-    compute->iconv_pack(plan, w8, packed);
+    if (wide) {
+        status = pack_wide(conv, compute, plan, packed, &window, error);
+        if (status != MQB_OK || window)
+            goto out;
+    } else {
+        compute->iconv_pack(plan, w8, packed);
+    }
     conv->compute = compute;
     conv->plan = plan;
     conv->packed = packed;
     conv->constant = constant;
     conv->window_weight = window ? window_weight : NULL;
+    mqb_iconv_choose_band(conv, max_images);
     mqb_deallocate(conv->weight);
     conv->weight = NULL;
     plan = NULL;

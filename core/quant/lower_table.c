@@ -170,6 +170,44 @@ static mqb_status binary_init(struct binary *s, bool product, struct mqb_error *
                                          error);
 }
 
+/* The addition as a formula. ta, tb, ty: the tensors of s. */
+static struct mqb_pair add_formula(const struct binary *s, const struct mqb_itensor *ta, const struct mqb_itensor *tb,
+                                   const struct mqb_itensor *ty)
+{
+    const struct mqb_contract *contract = s->contract;
+    const int32_t rule = contract->add_rule, zero = s->y->zero_point;
+    struct mqb_pair pair = {.zero_a = ta->zero_stored, .zero_b = tb->zero_stored, .rounding = contract->rounding};
+    bool before = contract->zp_before != 0;
+    if (rule == MQB_ADD_F32) {
+        before = mqb_requant_zero_before(contract);
+        pair.form = contract->input_divide ? MQB_PAIR_F32_DIVIDE : MQB_PAIR_F32_MULTIPLY;
+        pair.rounding = contract->input_rounding;
+        pair.fa = s->a->scale;
+        pair.fb = s->b->scale;
+        pair.last = contract->input_divide ? s->y->scale : 1.0f / s->y->scale;
+    } else if (rule == MQB_ADD_RESCALE_SUM) {
+        pair.form = MQB_PAIR_F64;
+        pair.da = s->ra.m;
+        pair.db = s->rb.m;
+    } else if (rule == MQB_ADD_FMA) {
+        float rest;
+        before = true;
+        pair.form = MQB_PAIR_FMA;
+        pair.rounding = MQB_ROUND_RNE;
+        pair.zero_a = ta->offset; /* the zero points themselves are in the constant */
+        pair.zero_b = tb->offset;
+        pair.fa = s->a->scale / s->y->scale;
+        pair.fb = s->b->scale / s->y->scale;
+        rest = pair.fb * (float)s->b->zero_point;
+        pair.last = (float)zero - fmaf(pair.fa, (float)s->a->zero_point, rest);
+    }
+    pair.before = before ? zero : 0;
+    pair.low = s->low - (before ? 0 : zero);
+    pair.high = s->high - (before ? 0 : zero);
+    pair.after = ty->offset + (before ? 0 : zero);
+    return pair;
+}
+
 /* An addition whose one operand is a convolution that waits for it. */
 static mqb_status lower_fused_add(struct mqb_lowering *lowering, const struct mqb_node *node, bool *fused, struct mqb_error *error)
 {
@@ -241,5 +279,9 @@ mqb_status mqb_lower_binary(struct mqb_lowering *lowering, const struct mqb_node
             int32_t code = product ? multiply(&s, qa, qb) : add_rules[rule](&s, qa, qb);
             op->table[i * 256 + j] = (uint8_t)(code + ty->offset);
         }
+    if (!product && !op->wide_b) {
+        const struct mqb_pair formula = add_formula(&s, ta, tb, ty);
+        mqb_pair_choose(&op->pair, &formula, op->table);
+    }
     return MQB_OK;
 }

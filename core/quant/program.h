@@ -45,18 +45,36 @@ struct mqb_quantize_rows {
     int32_t zero_point, low, high, offset;
 };
 
-/* A row of accumulators to codes. Vector forms where the contract is a float or a double product with rounding to nearest;
- * everything else goes through mqb_requantize. Arrays have one entry a channel. */
-enum mqb_rescale_form { MQB_RESCALE_SCALAR = 0, MQB_RESCALE_F32 = 1, MQB_RESCALE_F64 = 2 };
+/* Rows of sums to codes: the vector form of a contract, or mqb_requantize for each. Arrays have one entry a channel. */
+enum mqb_rescale_form {
+    MQB_RESCALE_SCALAR = 0,
+    MQB_RESCALE_F32 = 1,
+    MQB_RESCALE_F64 = 2,
+    MQB_RESCALE_REAL = 3, /* a float between */
+    MQB_RESCALE_HALF = 4, /* a half between */
+    MQB_RESCALE_Q31 = 5,
+    MQB_RESCALE_Q31_DOUBLE = 6,
+    MQB_RESCALE_PLAIN = 7 /* F32, half to even, nothing added before rounding */
+};
 struct mqb_rescale {
     int32_t form; /* enum mqb_rescale_form */
     int32_t rounding;
     int32_t num_channels;
     int32_t low, high, offset;
     int32_t zero_before, zero_after; /* the zero point stands in one of them, 0 in the other */
+    bool divide;                     /* REAL, HALF: by second32; else times it */
     struct mqb_requantizer *scalar;
-    float *m32, *bias32;
+    float *m32, *bias32, *second32;
     double *m64, *bias64;
+    int64_t *q31, *left, *right; /* left: a power of two */
+    uint32_t *none;              /* zeros */
+};
+
+/* Raw sums of whole pixels, and what makes them exact: A = raw + constant[k] + weight[k] * windows[pixel], mod 2^32. */
+struct mqb_sums {
+    const int32_t *accumulators;
+    const uint32_t *constant; /* NULL: zeros */
+    const uint32_t *weight, *windows; /* windows NULL: zeros */
 };
 
 struct mqb_iconv {
@@ -76,6 +94,7 @@ struct mqb_iconv {
     struct mqb_conv_plan *plan;
     void *packed;
     uint32_t *constant, *window_weight; /* window_weight NULL: all zero */
+    int32_t band_images, band_rows;     /* what is convolved before it is requantized: rows of one image, or whole images */
     struct mqb_rescale rescale;
     /* A real result, f(f(A) * logit_scale[k]) + logit_bias[k]: of the last layer without a point, of a layer before a float
      * island, and of one that takes an addition over. */
@@ -88,6 +107,23 @@ struct mqb_iconv {
     struct mqb_quantize_rows quantize;
     /* 16-bit pairs (own kernel): w8 as [k][r][s][c / groups], with constant and window_weight as above. NULL: exact sums. */
     int8_t *pairs;
+};
+
+/* An addition of two codes as a formula. Zero points are stored ones; the result's stands in `before` or `after` the rounding,
+ * the other is 0 (but for the offset of its codes). */
+enum mqb_pair_form {
+    MQB_PAIR_TABLE = 0,
+    MQB_PAIR_F32_DIVIDE = 1,
+    MQB_PAIR_F32_MULTIPLY = 2,
+    MQB_PAIR_F64 = 3,
+    MQB_PAIR_FMA = 4
+};
+struct mqb_pair {
+    int32_t form, rounding;
+    int32_t zero_a, zero_b, before, after;
+    int32_t low, high; /* before `after` is added */
+    float fa, fb, last; /* F32: the result's scale or its reciprocal; FMA: the constant */
+    double da, db;
 };
 
 /* An operator of the network that runs in float, by the code that runs it in training. */
@@ -133,6 +169,7 @@ struct mqb_iop {
     uint8_t pad;
     int32_t *permutation; /* SHUFFLE: output channel j reads input channel permutation[j] */
     bool wide_b;          /* BINARY: b has one pixel, for all of a's */
+    struct mqb_pair pair; /* BINARY: what runs instead of the table */
 };
 
 struct mqb_program {
@@ -153,6 +190,7 @@ struct mqb_program {
     int32_t group;     /* images a task takes together */
     size_t arena_size; /* bytes a worker needs: tensors, then accumulators, then scratch of the kernels */
     size_t accumulators, scratch;
+    struct mqb_spare *spare; /* the arenas of the last run, for the next one */
 };
 
 /* lower.c: one node at a time. */
@@ -252,12 +290,16 @@ mqb_status mqb_lower_own_params(const struct mqb_program *program, const struct 
 mqb_status mqb_lower_move(struct mqb_lowering *lowering, const struct mqb_node *node,
                           struct mqb_error *error); /* lower_move.c */
 
+/* iexec.c */
+struct mqb_spare *mqb_spare_create(void);
+void mqb_spare_destroy(struct mqb_spare *spare);
+
 /* iexec_rescale.c */
 mqb_status mqb_rescale_create(struct mqb_rescale *rescale, const struct mqb_contract *contract, float s_x, const float *s_w,
                               int32_t num_scales, const struct mqb_itensor *out, const float *bias, int32_t num_channels,
                               int32_t low, int32_t high, struct mqb_error *error);
 void mqb_rescale_destroy(struct mqb_rescale *rescale);
-void mqb_rescale_run(const struct mqb_rescale *rescale, const int32_t *accumulators, int64_t num_pixels, uint8_t *codes);
+void mqb_rescale_run(const struct mqb_rescale *rescale, const struct mqb_sums *sums, int64_t num_pixels, uint8_t *codes);
 
 /* iexec_real.c */
 void mqb_quantize_rows(const struct mqb_quantize_rows *q, int64_t size, const float *x, uint8_t *codes);
@@ -274,11 +316,32 @@ void mqb_ireal_run(const struct mqb_program *program, const struct mqb_iop *op, 
 void mqb_pairs_pixel(const struct mqb_iconv *conv, const uint8_t *x, int32_t p, int32_t q, uint8_t *patch,
                      int32_t *accumulators);
 
-/* iexec_conv.c: n images. out: codes, or reals. side: the codes that a fused addition adds, else NULL. */
-size_t mqb_iconv_accumulators_size(const struct mqb_iconv *conv, int32_t group);
-size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv, int32_t group);
-void mqb_iconv_run(const struct mqb_iconv *conv, int32_t n, const uint8_t *x, const uint8_t *side, int32_t *accumulators,
-                   void *scratch, uint8_t *codes, float *logits);
+/* iexec_pair.c. choose: the formula if it equals the table everywhere, else the table. */
+void mqb_pair_choose(struct mqb_pair *rule, const struct mqb_pair *formula, const uint8_t *table);
+void mqb_pair_run(const struct mqb_pair *rule, int64_t size, const uint8_t *a, const uint8_t *b, uint8_t *codes);
+
+/* iexec_window.c: sums of x over the window of each output pixel, by group, for weights with a zero point. */
+size_t mqb_window_sums_size(const struct mqb_conv_shape *shape, int32_t count); /* elements of `sums` for so many rows */
+/* windows[count][q][groups] of an image's output rows from `first` on; outside the image x reads `zero`. */
+void mqb_window_rows(const struct mqb_conv_shape *shape, const uint8_t *x, int32_t zero, int32_t first, int32_t count,
+                     uint32_t *sums, uint32_t *windows);
+
+/* iexec_conv.c: what is convolved at a time, for groups of at most `group` images */
+void mqb_iconv_choose_band(struct mqb_iconv *conv, int32_t group);
+size_t mqb_iconv_accumulators_size(const struct mqb_iconv *conv);
+size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv);
+/* A layer over n images. codes or logits: NULL. side: the codes that a fused addition adds, else NULL. */
+struct mqb_iconv_run {
+    const struct mqb_iconv *conv;
+    int32_t n;
+    const uint8_t *x, *side;
+    uint8_t *codes;
+    float *logits;
+};
+/* In how many bands it falls, so that each of `workers` has some, and band `index` of them: no band depends on another.
+ * accumulators, scratch: the worker's own. */
+int32_t mqb_iconv_num_bands(const struct mqb_iconv_run *run, int32_t workers);
+void mqb_iconv_run_band(const struct mqb_iconv_run *run, int32_t workers, int32_t index, int32_t *accumulators, void *scratch);
 
 /* iexec_ops.c: every other operator, one image. */
 void mqb_iop_run(const struct mqb_program *program, const struct mqb_iop *op, const uint8_t *const *in, uint8_t *out);

@@ -469,6 +469,74 @@ static void test_threads_at_once_give_the_same(void **state)
     }
 }
 
+/* Bands of 1, 2, ... rows of each image give what the whole call gave. */
+static void integer_rows_trial(const struct mqb_compute *compute, const struct mqb_conv_plan *plan,
+                               const struct mqb_conv_shape *shape, int32_t n, const uint8_t *x, uint8_t pad_value,
+                               const void *packed, const int32_t *want, void *scratch)
+{
+    const size_t x_size = (size_t)shape->h * (size_t)shape->w * (size_t)shape->c, row = (size_t)shape->q * (size_t)shape->k;
+
+    if (!MQB_HAS_FIELD(compute, struct mqb_compute, iconv_rows) || compute->iconv_rows == NULL) {
+        return;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        struct buffer image = buffer_create(x_size, 0);
+        memcpy(image.data, x + (size_t)i * x_size, x_size);
+        for (int32_t first = 0, count = 1; first < shape->p; first += count, count++) {
+            const int32_t rows = count < shape->p - first ? count : shape->p - first;
+            struct buffer acc = buffer_create((size_t)rows * row * sizeof(int32_t), 0xff);
+
+            compute->iconv_rows(plan, first, rows, image.data, pad_value, packed, acc.data, scratch);
+            if (memcmp(acc.data, want + ((size_t)i * (size_t)shape->p + (size_t)first) * row, acc.size) != 0) {
+                fail_msg("rows %d to %d of image %d differ from the whole image's (pad value %d)", first, first + rows - 1, i,
+                         pad_value);
+            }
+            buffer_destroy(&acc);
+        }
+        buffer_destroy(&image);
+    }
+}
+
+/* Weights of 9 bits: w8 + w8' gives the sums of both. */
+static void integer_wide_trial(const struct mqb_compute *compute, const struct mqb_conv_plan *plan,
+                               const struct mqb_conv_shape *shape, int32_t n, const uint8_t *x, uint8_t pad_value,
+                               const int8_t *weight, void *packed, const int32_t *narrow, void *scratch)
+{
+    const size_t count = weight_count(shape), size = output_count(shape, n);
+
+    if (!MQB_HAS_FIELD(compute, struct mqb_compute, iconv_pack_wide) || compute->iconv_pack_wide == NULL) {
+        return;
+    }
+    int16_t *wide = malloc(count * sizeof(*wide));
+    int8_t *rest = malloc(count);
+    int32_t *want = malloc(size * sizeof(*want));
+    struct buffer acc = buffer_create(size * sizeof(int32_t), 0xff);
+    assert_non_null(wide);
+    assert_non_null(rest);
+    assert_non_null(want);
+    for (size_t i = 0; i < count; i++) {
+        rest[i] = weight[i] < 0 ? -127 : 127;
+        wide[i] = (int16_t)(weight[i] + rest[i]);
+    }
+    if (compute->iconv_pack_wide(plan, wide, packed) != 0) {
+        reference_integer(shape, n, x, pad_value, rest, want);
+        compute->iconv_forward(plan, n, x, pad_value, packed, acc.data, scratch);
+        for (size_t i = 0; i < size; i++) {
+            if (((const int32_t *)acc.data)[i] != narrow[i] + want[i]) {
+                fail_msg("wide weights: acc[%zu] is %d, should be %d", i, ((const int32_t *)acc.data)[i], narrow[i] + want[i]);
+            }
+        }
+        for (size_t i = 0; i < size; i++) {
+            want[i] += narrow[i];
+        }
+        integer_rows_trial(compute, plan, shape, n, x, pad_value, packed, want, scratch);
+    }
+    free(wide);
+    free(rest);
+    free(want);
+    buffer_destroy(&acc);
+}
+
 static void integer_trial(const struct mqb_compute *compute, size_t index, int extreme, uint8_t pad_value)
 {
     struct mqb_conv_shape shape = shape_of(&shape_rows[index]);
@@ -499,6 +567,8 @@ static void integer_trial(const struct mqb_compute *compute, size_t index, int e
                      pad_value);
         }
     }
+    integer_rows_trial(compute, plan, &shape, n, x.data, pad_value, packed, want, scratch);
+    integer_wide_trial(compute, plan, &shape, n, x.data, pad_value, weight.data, packed, want, scratch);
     free(want);
     free(packed);
     free(scratch);

@@ -11,14 +11,14 @@ static const char *const backends[] = {"academic", "snpe_sim"};
 static const char *const algos[] = {"ptq_minmax", "dorefa/pact", "nobody"};
 static int bits[][2] = {{4, 4}};
 static const uint64_t seeds[] = {5, 6};
-static const char *const keys[] = {"recipe.epochs", "recipe.calibration_batches", "pact.compat"};
-static const char *const values[] = {"0", "1", "paper"};
+static const char *const keys[] = {"recipe.epochs", "recipe.calibration_batches", "recipe.calibration_batch", "pact.compat"};
+static const char *const values[] = {"0", "1", "16", "paper"};
 
 static struct mqb_grid_config config(const char *records)
 {
     return (struct mqb_grid_config){
-        .job = {.model = MQB_SOURCE_DIR "/models/resnet20_synth.onnx", .dataset = "synth", .io_bits = 8, .train_limit = 128,
-                .test_limit = 40, .threads = 2, .set_keys = keys, .set_values = values, .num_set = 3},
+        .job = {.model = MQB_SOURCE_DIR "/models/resnet20_synth.onnx", .dataset = "synth", .io_bits = 8, .train_limit = 16,
+                .test_limit = 16, .threads = 2, .set_keys = keys, .set_values = values, .num_set = 4},
         .backends = backends, .num_backends = 2, .algos = algos, .num_algos = 3, .bits = bits, .num_bits = 1, .seeds = seeds,
         .num_seeds = 2, .folder = records,
     };

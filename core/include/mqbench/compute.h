@@ -76,6 +76,14 @@ struct mqb_compute {
     void (*iconv_pack)(const struct mqb_conv_plan *plan, const int8_t *weight, void *packed);
     void (*iconv_forward)(const struct mqb_conv_plan *plan, int32_t n, const uint8_t *x, uint8_t pad_value, const void *packed,
                           int32_t *acc, void *scratch);
+
+    /* Optional, each alone. Output rows [first, first + count) of one image, acc[count][q][k], so that the caller can go on
+     * with them while they are in cache. */
+    void (*iconv_rows)(const struct mqb_conv_plan *plan, int32_t first, int32_t count, const uint8_t *x, uint8_t pad_value,
+                       const void *packed, int32_t *acc, void *scratch);
+    /* Weights less their zero point, -255..255, instead of iconv_pack; the same kernels run on them. 0: not for this plan, and
+     * `packed` is untouched. */
+    int32_t (*iconv_pack_wide)(const struct mqb_conv_plan *plan, const int16_t *weight, void *packed);
 };
 
 #ifdef __cplusplus
