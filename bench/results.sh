@@ -26,9 +26,9 @@ calibrated=ptq_minmax,ptq_percentile,ptq_mse,ptq_kl
 
 # Every algorithm in the academic setting: calibration alone for some, one epoch for the others; then one table of all records.
 table() {
-    folder=$1
-    shift
-    common="--backend academic --bits 8,4,3,2 --seeds 3 --out $folder"
+    folder=$1 seeds=$2
+    shift 2
+    common="--backend academic --bits 8,4,3,2 --seeds $seeds --out $folder"
     # shellcheck disable=SC2086
     {
         "$mqbench" compare --algo $calibrated --epochs 0 $common "$@" >&2
@@ -44,8 +44,8 @@ echo
 echo "### Own ResNet-20, every algorithm, one epoch of 5,000 images"
 echo
 # shellcheck disable=SC2086
-table "$records/own" --train-limit 5000 --test-limit 1000 $own
-echo "### Public ResNet-20, every algorithm, one epoch of 2,560 images"
+table "$records/own" 3 --train-limit 5000 --test-limit 1000 $own
+echo "### Public ResNet-20, every algorithm, one epoch of 2,560 images, one seed"
 echo
 # shellcheck disable=SC2086
-table "$records/public" --train-limit 2560 $public
+table "$records/public" 1 --train-limit 2560 $public
