@@ -1,7 +1,8 @@
 /*
  * bench_step NET BATCH THREADS fp32|ALGORITHM [BACKEND [COMPUTE]] - the time of one training step: forward, loss, backward,
- * update; its minimum, its median, and the median of each part. NET is a name that `mqbench train` knows. With an algorithm the
- * network is prepared for BACKEND (default: snpe_sim) and calibrated as a run would, weights and activations at 4 bits, the
+ * update; its minimum, its median, the median of each part and of the processor time of all threads together, which other
+ * programs on the machine change less, and the memory of the plan. NET is a name that `mqbench train` knows. With an algorithm
+ * the network is prepared for BACKEND (default: snpe_sim) and calibrated as a run would, weights and activations at 4 bits, the
  * first and the last layer at 8. COMPUTE is a provider (default: the best). The batch is the same in every step.
  */
 #include "report/report.h"
@@ -9,9 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { NUM_WARM_UP = 3, NUM_STEPS = 12, CLASSES = 10, SIZE = 32, CHANNELS = 3 };
-enum part { FORWARD, LOSS, BACKWARD, UPDATE, STEP, NUM_PARTS };
+enum part { FORWARD, LOSS, BACKWARD, UPDATE, STEP, CPU, NUM_PARTS };
 
 struct bench {
     const char *network, *algorithm, *backend_id; /* algorithm NULL: FP32 */
@@ -133,6 +135,14 @@ static mqb_status prepare(struct bench *b, const char *compute, int threads, str
                : mqb_optimizer_create(b->graph, b->exec, b->points, b->session.pool, &b->recipe, &b->optimizer, error);
 }
 
+static double cpu_seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 static mqb_status measure(struct bench *b, struct mqb_error *error)
 {
     struct mqb_batch batch;
@@ -143,6 +153,8 @@ static mqb_status measure(struct bench *b, struct mqb_error *error)
     }
     for (int step = -NUM_WARM_UP; step < NUM_STEPS && status == MQB_OK; step++) {
         double at[NUM_PARTS];
+
+        double cpu = cpu_seconds();
 
         at[FORWARD] = mqb_seconds();
         if ((status = mqb_exec_forward(b->exec, batch.x, batch.num_images, error)) != MQB_OK) {
@@ -164,6 +176,7 @@ static mqb_status measure(struct bench *b, struct mqb_error *error)
         }
         if (step >= 0) {
             b->times[STEP][step] = at[STEP] - at[FORWARD];
+            b->times[CPU][step] = cpu_seconds() - cpu;
         }
     }
     return status;
@@ -221,10 +234,11 @@ int main(int argc, char **argv)
     }
     double median = median_ms(b.times[STEP]);
     printf("%s b%ld t%ld %s %s: min %.1f ms, median %.1f ms, %.1f img/s (forward %.1f, loss %.2f, backward %.1f, update %.2f; "
-           "loss %.4f)\n",
+           "processor %.1f; plan %.1f MB; loss %.4f)\n",
            b.network, batch, threads, argv[4], b.session.compute_entry->id, b.times[STEP][0] * 1e3, median,
            (double)batch / median * 1e3, median_ms(b.times[FORWARD]), median_ms(b.times[LOSS]), median_ms(b.times[BACKWARD]),
-           median_ms(b.times[UPDATE]), b.loss);
+           median_ms(b.times[UPDATE]),
+           median_ms(b.times[CPU]), (double)mqb_exec_memory(b.exec) * 1e-6, b.loss);
     release(&b);
     return 0;
 }

@@ -21,6 +21,7 @@
 #include <mqbench/plugin.h>
 #include <mqbench/quantizer.h>
 
+#include <math.h>
 #include <string.h>
 
 enum { STEP_SUM_SCALE = 0, STEP_SUM_ZERO = 1, STEP_NUM_SUMS = 2 };
@@ -108,10 +109,11 @@ static inline __attribute__((always_inline)) void step_backward_block(const stru
             inside = code - r.z - v / r.s;
         else
             inside = ((code - r.z) * r.s - v) * r.inv;
-        float factor = code > r.p ? r.p - r.z : inside;
-        factor = code < r.n ? r.n - r.z : factor;
-        float pass = code > r.p ? 0.0f : g;
-        pass = code < r.n ? 0.0f : pass;
+        float clipped = code > r.p ? r.p : code;
+        clipped = clipped < r.n ? r.n : clipped;
+        int outside = fabsf(code - clipped) > 0.0f; /* one test for both ends; what is not a number passes */
+        float factor = outside ? clipped - r.z : inside;
+        float pass = outside ? 0.0f : g;
         ds[i] = g * factor;
         dz[i] = g - pass;
         dx[i] = pass;

@@ -96,12 +96,20 @@ mqb_status mqb_exec_fixed(struct mqb_exec *exec, struct mqb_error *error)
     return MQB_OK;
 }
 
+struct prepare_run {
+    struct mqb_exec *exec;
+    bool pointwise;
+};
+
 static void prepare_node(void *context, int index, int worker)
 {
     (void)worker;
-    struct mqb_exec *exec = context;
+    const struct prepare_run *run = context;
+    struct mqb_exec *exec = run->exec;
     const struct mqb_graph *graph = exec->config.graph;
     struct node_state *state = &exec->nodes[graph->order[index]];
+    if (state->pointwise != run->pointwise)
+        return;
     exec->errors[index].reserved = MQB_OK;
     state->context.batch = exec->n;
     if (!graph->values[state->context.node->output].batched || state->context.node->op->prepare == NULL)
@@ -122,7 +130,10 @@ mqb_status mqb_exec_forward(struct mqb_exec *exec, const float *x, int n, struct
     mqb_status status = mqb_exec_fixed(exec, error);
     if (status != MQB_OK)
         return status;
-    mqb_pool_run(exec->config.pool, graph->num_ordered, prepare_node, exec);
+    for (int pass = 0; pass < 2; pass++) { /* quantizers first: convolutions look at what they round to */
+        struct prepare_run prepare = {exec, pass == 0};
+        mqb_pool_run(exec->config.pool, graph->num_ordered, prepare_node, &prepare);
+    }
     for (int i = 0; i < graph->num_ordered; i++)
         if (exec->errors[i].reserved != MQB_OK)
             return mqb_fail(error, (mqb_status)exec->errors[i].reserved, "layer \"%s\": %s", graph->nodes[graph->order[i]].name,

@@ -8,6 +8,7 @@
 struct convolve {
     struct mqb_conv_plan *plan;
     void *packed;
+    struct mqb_convolve_integer *integer; /* or NULL */
     size_t scratch_size; /* the provider's part; the bias's sums follow */
 };
 
@@ -29,8 +30,11 @@ mqb_status mqb_convolve_create(struct mqb_op_context *context, const struct mqb_
     if (packed_size && !conv->packed)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for %zu bytes of packed weights", packed_size);
     conv->scratch_size = (compute->conv_scratch_size(conv->plan) + 63) / 64 * 64;
+    size_t integer_size = 0;
     *scratch_size = conv->scratch_size + (size_t)shape->k * sizeof(double);
-    return MQB_OK;
+    status = mqb_convolve_integer_create(context, shape, conv->plan, &conv->integer, &integer_size, error);
+    *scratch_size = integer_size > *scratch_size ? integer_size : *scratch_size;
+    return status;
 }
 
 void mqb_convolve_destroy(struct mqb_op_context *context)
@@ -39,6 +43,7 @@ void mqb_convolve_destroy(struct mqb_op_context *context)
     if (!conv)
         return;
     context->compute->conv_destroy(conv->plan);
+    mqb_convolve_integer_destroy(conv->integer);
     mqb_deallocate(conv->packed);
     mqb_deallocate(conv);
     context->state = NULL;
@@ -49,12 +54,16 @@ mqb_status mqb_convolve_prepare(struct mqb_op_context *context, struct mqb_error
     struct convolve *conv = context->state;
     (void)error;
     context->compute->conv_pack(conv->plan, context->fixed[1], context->gradients, conv->packed);
+    if (conv->integer)
+        mqb_convolve_integer_prepare(context, conv->integer);
     return MQB_OK;
 }
 
 void mqb_convolve_forward(const struct mqb_op_context *context, const struct mqb_op_grain *grain)
 {
     const struct convolve *conv = context->state;
+    if (conv->integer && mqb_convolve_integer_forward(context, conv->integer, grain))
+        return;
     context->compute->conv_forward(conv->plan, grain->images, grain->in[0], conv->packed, context->fixed[2], grain->out,
                                    grain->scratch);
 }

@@ -102,17 +102,33 @@ static mqb_status fake_quantize_create(struct mqb_op_context *context, size_t *s
     return MQB_OK;
 }
 
+/* An affine quantizer's codes, for convolutions on integers. Without them those run on floats. */
+static void fake_quantize_grid(struct mqb_point *point)
+{
+    const struct mqb_quantizer *quantizer = point->quantizer;
+    struct mqb_qparams qparams = {.struct_size = sizeof(qparams)};
+    if (!(quantizer->flags & MQB_QUANTIZER_AFFINE) || !quantizer->qparams ||
+        quantizer->qparams(point->self, &qparams, NULL) != MQB_OK || qparams.num_levels > 0 || qparams.num_channels < 1)
+        return;
+    point->grid = (struct mqb_code_grid){qparams.num_channels, qparams.scale, qparams.zero_point, qparams.qmin, qparams.qmax};
+}
+
 static mqb_status fake_quantize_prepare(struct mqb_op_context *context, struct mqb_error *error)
 {
-    const struct mqb_point *point = fake_quantize_active(context);
+    struct mqb_point *point = context->node->point;
     const struct mqb_value *value = fake_quantize_value(context);
     if (!point)
+        return MQB_OK;
+    point->grid.num_channels = 0;
+    if (point->mode != MQB_POINT_ON)
         return MQB_OK;
     if (point->scheme.per_channel && !value->batched && point->scheme.num_channels != value->dims[0])
         return mqb_fail(error, MQB_ERR_ARGUMENT, "weight '%s' has %d output channels, but its scheme has %d scales",
                         point->name ? point->name : value->name, (int)value->dims[0], (int)point->scheme.num_channels);
-    if (!point->quantizer->prepare)
+    if (!point->quantizer->prepare) {
+        fake_quantize_grid(point);
         return MQB_OK;
+    }
     struct mqb_tensor_view view;
     memset(&view, 0, sizeof(view));
     view.struct_size = sizeof(view);
@@ -129,7 +145,10 @@ static mqb_status fake_quantize_prepare(struct mqb_op_context *context, struct m
         view.num_elements = mqb_value_size(value);
         view.data = context->fixed[0];
     }
-    return point->quantizer->prepare(point->self, &view, context->training, error);
+    mqb_status status = point->quantizer->prepare(point->self, &view, context->training, error);
+    if (status == MQB_OK)
+        fake_quantize_grid(point);
+    return status;
 }
 
 /* ---- activations ---- */

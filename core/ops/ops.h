@@ -122,6 +122,28 @@ mqb_status mqb_convolve_prepare(struct mqb_op_context *context, struct mqb_error
 void mqb_convolve_forward(const struct mqb_op_context *context, const struct mqb_op_grain *grain);
 void mqb_convolve_backward(const struct mqb_op_context *context, const struct mqb_op_grain *grain);
 
+/* ---- codes.c: floats on an affine grid, and their codes as bytes ---- */
+
+/* code = x / scale + zero, 0 <= code <= top. False if a code does not give its x back: no codes of this grid. */
+bool mqb_codes_from_floats(int64_t size, float scale, int32_t zero, int32_t top, const float *x, uint8_t *codes);
+/* A weight's multiples of its scale. */
+bool mqb_multiples_from_floats(int64_t size, float scale, const float *x, int8_t *multiples);
+
+/* ---- convolve_integer.c: a forward convolution whose operands are both on affine grids, as exact integer sums ---- */
+
+struct mqb_convolve_integer;
+struct mqb_conv_plan;
+/* NULL without an error if the operands' points or the provider do not offer it. */
+mqb_status mqb_convolve_integer_create(const struct mqb_op_context *context, const struct mqb_conv_shape *shape,
+                                       const struct mqb_conv_plan *plan, struct mqb_convolve_integer **integer,
+                                       size_t *scratch_size, struct mqb_error *error);
+void mqb_convolve_integer_destroy(struct mqb_convolve_integer *integer);
+/* Before each forward, behind the prepare of the operands' points. */
+void mqb_convolve_integer_prepare(const struct mqb_op_context *context, struct mqb_convolve_integer *integer);
+/* False: the operands are not codes in this step or grain, and the result is still to be computed. */
+bool mqb_convolve_integer_forward(const struct mqb_op_context *context, const struct mqb_convolve_integer *integer,
+                                  const struct mqb_op_grain *grain);
+
 /* ---- fixed.c: loops over whole parameters ---- */
 
 /* Runs the pieces on the pool, or in order on this thread if pool is NULL. */

@@ -14,6 +14,15 @@ enum mqb_point_mode {
     MQB_POINT_ON = 1      /* fake quantization; learns in training */
 };
 
+/* The codes that an affine quantizer rounds to in the step at hand: x = scale[c] * (q - zero_point[c]), lowest <= q <= highest.
+ * Written by FakeQuantize's prepare, valid until the quantizer's next one. */
+struct mqb_code_grid {
+    int32_t num_channels; /* 0: not affine, or off */
+    const float *scale;
+    const int32_t *zero_point;
+    int32_t lowest, highest;
+};
+
 struct mqb_point {
     char *name;           /* of the tensor that is quantized */
     mqb_node_id node;
@@ -22,6 +31,7 @@ struct mqb_point {
     const char *algorithm; /* id, for reports */
     void *self;
     enum mqb_point_mode mode;
+    struct mqb_code_grid grid;
 };
 
 #endif

@@ -1,0 +1,180 @@
+/*
+ * convolve_integer.c - the forward convolution of fake-quantized operands on their codes. With x = s (q - z) and w = t[k] m
+ *     y[k] = s t[k] (sum q m - z sum m) + bias[k]
+ * where both sums are exact in 32 bits, so y is rounded three times at most whatever the length of the sums. Codes are bytes:
+ * q is counted from the lowest code, and m = code - zero point must lie in -128..127. Positions outside the image hold z.
+ */
+#include "ops/ops.h"
+#include "ops/point.h"
+
+#include <mqbench/compute.h>
+#include <mqbench/plugin.h>
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#define MAX_TERMS 65536     /* of a sum: 255 * 128 * MAX_TERMS < 2^31 */
+#define CHUNK_OUTPUTS 16384 /* results that stay in cache between their sums and their scaling */
+
+struct mqb_convolve_integer {
+    const struct mqb_conv_plan *plan;
+    const struct mqb_point *x_point, *weight_point;
+    int32_t channels;       /* K */
+    int64_t terms;          /* a sum's: C / groups * R * S */
+    int64_t x_size, y_size; /* of an image */
+    bool padded;
+    int8_t *weight;
+    void *packed;
+    float *scale;    /* s t[k] */
+    int32_t *offset; /* z sum m */
+    size_t codes_at; /* where in scratch the codes of a chunk stand */
+    int32_t chunk_images;
+    /* of the step at hand */
+    bool ready;
+    float x_scale;
+    int32_t x_zero, x_top; /* codes counted from 0 */
+};
+
+/* The point whose codes input `index` is, if its quantizer makes codes. */
+static const struct mqb_point *affine_point(const struct mqb_op_context *context, int32_t index)
+{
+    const struct mqb_value *value = mqb_node_input(context->graph, context->node, index);
+    if (!value || value->producer == MQB_NONE)
+        return NULL;
+    const struct mqb_node *producer = &context->graph->nodes[value->producer];
+    const struct mqb_point *point = producer->op == &mqb_op_fake_quantize ? producer->point : NULL;
+    return point && (point->quantizer->flags & MQB_QUANTIZER_AFFINE) ? point : NULL;
+}
+
+mqb_status mqb_convolve_integer_create(const struct mqb_op_context *context, const struct mqb_conv_shape *shape,
+                                       const struct mqb_conv_plan *plan, struct mqb_convolve_integer **result,
+                                       size_t *scratch_size, struct mqb_error *error)
+{
+    const struct mqb_compute *compute = context->compute;
+    const struct mqb_point *x_point = affine_point(context, 0), *weight_point = affine_point(context, 1);
+    int64_t terms = (int64_t)(shape->c / shape->groups) * shape->r * shape->s;
+    *result = NULL;
+    *scratch_size = 0;
+    if (!x_point || !weight_point || terms > MAX_TERMS || !MQB_HAS_FIELD(compute, struct mqb_compute, iconv_forward) ||
+        !compute->iconv_forward)
+        return MQB_OK;
+    struct mqb_convolve_integer *integer = mqb_allocate(sizeof(*integer));
+    if (!integer)
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for its plan");
+    integer->plan = plan;
+    integer->x_point = x_point;
+    integer->weight_point = weight_point;
+    integer->channels = shape->k;
+    integer->terms = terms;
+    integer->x_size = (int64_t)shape->h * shape->w * shape->c;
+    integer->y_size = (int64_t)shape->p * shape->q * shape->k;
+    integer->padded = shape->pad_top > 0 || shape->pad_left > 0 || shape->pad_bottom > 0 || shape->pad_right > 0;
+    int64_t images = CHUNK_OUTPUTS / integer->y_size;
+    integer->chunk_images = (int32_t)(images < 1 ? 1 : images > context->max_images ? context->max_images : images);
+    integer->codes_at = (compute->iconv_scratch_size(plan) + 63) / 64 * 64;
+    *scratch_size = integer->codes_at + (size_t)integer->chunk_images * (size_t)integer->x_size;
+    integer->weight = mqb_allocate_array((size_t)shape->k, (size_t)terms);
+    integer->packed = mqb_allocate(compute->iconv_packed_size(plan));
+    integer->scale = mqb_allocate_array((size_t)shape->k, sizeof(float));
+    integer->offset = mqb_allocate_array((size_t)shape->k, sizeof(int32_t));
+    if (!integer->weight || !integer->packed || !integer->scale || !integer->offset) {
+        mqb_convolve_integer_destroy(integer);
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for its weights as integers");
+    }
+    *result = integer;
+    return MQB_OK;
+}
+
+void mqb_convolve_integer_destroy(struct mqb_convolve_integer *integer)
+{
+    if (!integer)
+        return;
+    mqb_deallocate(integer->weight);
+    mqb_deallocate(integer->packed);
+    mqb_deallocate(integer->scale);
+    mqb_deallocate(integer->offset);
+    mqb_deallocate(integer);
+}
+
+/* The inverse exists, and multiples of it are normal numbers or 0. */
+static bool usable_scale(float scale)
+{
+    return scale >= FLT_MIN && scale <= 1.0f / FLT_MIN;
+}
+
+static bool integer_weights(struct mqb_convolve_integer *integer, const float *weight)
+{
+    const struct mqb_code_grid *grid = &integer->weight_point->grid;
+    bool per_channel = integer->weight_point->scheme.per_channel;
+    for (int32_t k = 0; k < integer->channels; k++) {
+        float scale = grid->scale[per_channel ? k : 0];
+        int8_t *row = integer->weight + k * integer->terms;
+        float product = (float)((double)integer->x_scale * (double)scale);
+        if (!usable_scale(scale) || !usable_scale(product) ||
+            !mqb_multiples_from_floats(integer->terms, scale, weight + k * integer->terms, row))
+            return false;
+        int32_t sum = 0;
+        for (int64_t i = 0; i < integer->terms; i++)
+            sum += row[i];
+        integer->scale[k] = product;
+        integer->offset[k] = integer->x_zero * sum;
+    }
+    return true;
+}
+
+void mqb_convolve_integer_prepare(const struct mqb_op_context *context, struct mqb_convolve_integer *integer)
+{
+    const struct mqb_code_grid *x = &integer->x_point->grid, *weight = &integer->weight_point->grid;
+    int32_t weight_channels = integer->weight_point->scheme.per_channel ? integer->channels : 1;
+    integer->ready = false;
+    if (x->num_channels != 1 || weight->num_channels != weight_channels)
+        return;
+    integer->x_scale = x->scale[0];
+    integer->x_zero = x->zero_point[0] - x->lowest;
+    integer->x_top = x->highest - x->lowest;
+    if (!usable_scale(integer->x_scale) || integer->x_top < 0 || integer->x_top > 255 || integer->x_zero < 0 ||
+        integer->x_zero > integer->x_top || !integer_weights(integer, context->fixed[1]))
+        return;
+    context->compute->iconv_pack(integer->plan, integer->weight, integer->packed);
+    integer->ready = true;
+}
+
+/* y, sums of 32 bits, to floats in place. */
+MQB_MULTIVERSION static void scale_sums(int64_t rows, int32_t channels, const int32_t *offset, const float *scale,
+                                        const float *bias, float *y)
+{
+    for (int64_t r = 0; r < rows; r++, y += channels) {
+        MQB_ELEMENTWISE
+        for (int32_t k = 0; k < channels; k++) {
+            int32_t sum;
+            memcpy(&sum, &y[k], sizeof(sum));
+            y[k] = (float)(sum - offset[k]) * scale[k];
+        }
+        if (bias) {
+            MQB_ELEMENTWISE
+            for (int32_t k = 0; k < channels; k++)
+                y[k] += bias[k];
+        }
+    }
+}
+
+bool mqb_convolve_integer_forward(const struct mqb_op_context *context, const struct mqb_convolve_integer *integer,
+                                  const struct mqb_op_grain *grain)
+{
+    uint8_t *codes = (uint8_t *)grain->scratch + integer->codes_at;
+    if (!integer->ready)
+        return false;
+    for (int32_t i = 0; i < grain->images; i += integer->chunk_images) {
+        int32_t images = grain->images - i < integer->chunk_images ? grain->images - i : integer->chunk_images;
+        float *y = grain->out + i * integer->y_size;
+        if (!mqb_codes_from_floats(images * integer->x_size, integer->x_scale, integer->x_zero, integer->x_top,
+                                   grain->in[0] + i * integer->x_size, codes))
+            return false;
+        context->compute->iconv_forward(integer->plan, images, codes, (uint8_t)integer->x_zero, integer->packed,
+                                        (int32_t *)(void *)y, grain->scratch);
+        scale_sums(images * integer->y_size / integer->channels, integer->channels, integer->offset, integer->scale,
+                   context->fixed[2], y);
+    }
+    return true;
+}
