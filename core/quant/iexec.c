@@ -14,6 +14,7 @@ struct run {
     uint8_t *const *taps;
     const uint8_t *const *forced; /* NULL, or by tensor what its readers read instead */
     char *arenas;                 /* one a worker */
+    double *times;                /* NULL, or by worker and operator: program_times.c */
 };
 
 /* The images as the first operators take them: codes, or under float islands reals. */
@@ -89,8 +90,12 @@ static void run_task(void *context, int index, int worker)
         images = program->group;
     enter(program, images * input->info.size, run->x + first * input->info.size, arena + input->place);
     tap(run, program->input, first, images, arena);
-    for (int32_t i = 0; i < program->num_ops; i++)
+    for (int32_t i = 0; i < program->num_ops; i++) {
+        double start = run->times ? mqb_seconds() : 0.0;
         run_op(run, &program->ops[i], arena, first, images);
+        if (run->times)
+            run->times[(size_t)worker * (size_t)program->num_ops + (size_t)i] += mqb_seconds() - start;
+    }
     if (program->output != MQB_NONE && program->tensors[program->output].real)
         memcpy(run->logits + first * program->num_classes, arena + program->tensors[program->output].place,
                (size_t)(images * program->num_classes) * sizeof(float));
@@ -106,15 +111,16 @@ mqb_status mqb_program_run(const struct mqb_program *program, struct mqb_pool *p
     return mqb_program_run_forced(program, pool, x, n, logits, taps, NULL, error);
 }
 
-mqb_status mqb_program_run_forced(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n,
-                                  float *logits, uint8_t *const *taps, const uint8_t *const *forced, struct mqb_error *error)
+static mqb_status run_images(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n, float *logits,
+                             uint8_t *const *taps, const uint8_t *const *forced, double *times, struct mqb_error *error)
 {
     if (n < 0)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "an integer program was asked to run %d images, expected 0 or more", n);
     if (n == 0)
         return MQB_OK;
     int workers = pool ? mqb_pool_num_threads(pool) : 1, num_tasks = (n - 1) / program->group + 1;
-    struct run run = {program, x, n, logits, taps, forced, mqb_allocate_array((size_t)workers, program->arena_size)};
+    struct run run = {program, x, n, logits, taps, forced, mqb_allocate_array((size_t)workers, program->arena_size), NULL};
+    run.times = times;
     if (!run.arenas)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the tensors of an integer program: %d times %zu bytes", workers,
                         program->arena_size);
@@ -125,4 +131,16 @@ mqb_status mqb_program_run_forced(const struct mqb_program *program, struct mqb_
             run_task(&run, i, 0);
     mqb_deallocate(run.arenas);
     return MQB_OK;
+}
+
+mqb_status mqb_program_run_forced(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n,
+                                  float *logits, uint8_t *const *taps, const uint8_t *const *forced, struct mqb_error *error)
+{
+    return run_images(program, pool, x, n, logits, taps, forced, NULL, error);
+}
+
+mqb_status mqb_program_run_timed(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n, float *logits,
+                                 double *times, struct mqb_error *error)
+{
+    return run_images(program, pool, x, n, logits, NULL, NULL, times, error);
 }

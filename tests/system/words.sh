@@ -19,7 +19,7 @@ says() {
 says 'usage: mqbench --backend' "$MQBENCH" --help
 says 'usage: mqbench --backend' "$MQBENCH" help
 says '^mqbench [0-9]+\.[0-9]+\.[0-9]+ ' "$MQBENCH" --version
-for command in run train eval model list; do
+for command in run train eval model profile list; do
     says "usage: mqbench .*$command" "$MQBENCH" "$command" --help
     says "usage: mqbench .*$command" "$MQBENCH" help "$command"
 done
@@ -47,6 +47,11 @@ says 'b.onnx' "$MQBENCH" model --out="$scratch/b.onnx" --seed=1000 resnet20
 check cmp "$scratch/a.onnx" "$scratch/b.onnx"
 says 'c.onnx' "$MQBENCH" model resnet20 --out "$scratch/c.onnx" --seed 1001
 check test "$(cmp -s "$scratch/a.onnx" "$scratch/c.onnx" && echo same)" != same
+
+# a look at where the time goes
+says '"peak_rss_bytes": [1-9]' "$MQBENCH" profile --fp32 --batch 2 --steps 1 --json -
+says '^backward +Conv ' "$MQBENCH" profile --backend snpe_sim --algo lsq --batch 2 --steps 1
+expect 2 '--fp32' "$MQBENCH" profile
 
 # mistakes
 expect 2 '--backend is missing' "$MQBENCH"
