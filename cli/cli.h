@@ -22,6 +22,7 @@ int cmd_model(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_prove(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
+int cmd_profile(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 

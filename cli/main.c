@@ -12,6 +12,7 @@ const struct cli_command cli_commands[] = {
     {"model", "write an untrained network as ONNX", cmd_model},
     {"prove", "run what a backend exports in another inference engine, compare bit for bit", cmd_prove},
     {"explain", "why each tensor of a network is quantized under a backend, or is not", cmd_explain},
+    {"profile", "where the time of a training step or of inference goes, by operator", cmd_profile},
     {"list", "backends, algorithms, passes, compute providers, data sets, ...", cmd_list},
     {"help", "help on a command, or on the keys of a recipe", cmd_help},
     {"version", "version of the program and of its plugin ABI", cmd_version},

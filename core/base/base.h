@@ -21,7 +21,7 @@ mqb_status mqb_fail_prefix(struct mqb_error *error, mqb_status status, const cha
 #define MQB_ERROR_INIT { sizeof(struct mqb_error), 0, "" }
 
 /* Where log lines go; NULL restores the default, which drops MQB_LOG_DEBUG and writes the rest to standard error.
- * Set once, before threads exist. */
+ * Set once, before threads exist; lines come one at a time, from any thread. */
 typedef void (*mqb_log_sink)(void *context, int level, const char *line);
 void mqb_log_set_sink(mqb_log_sink sink, void *context);
 void mqb_log(int level, const char *format, ...) MQB_PRINTF(2, 3);
@@ -73,6 +73,7 @@ struct mqb_sha256 {
     uint32_t state[8];
     uint64_t num_bytes;
     uint8_t block[64];
+    bool hardware; /* by instructions of the CPU; the hash is the same */
 };
 void mqb_sha256_init(struct mqb_sha256 *hash);
 void mqb_sha256_update(struct mqb_sha256 *hash, const void *data, size_t size);

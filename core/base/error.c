@@ -1,6 +1,7 @@
 /* error.c - sentences for the user, log lines, and the nearest name. */
 #include "base/base.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,7 @@ mqb_status mqb_fail_prefix(struct mqb_error *error, mqb_status status, const cha
 /* The one piece of process-wide state: where log lines go. Set before threads exist. */
 static mqb_log_sink log_sink;
 static void *log_context;
+static pthread_mutex_t log_mutex = PTHREAD_MUTEX_INITIALIZER; /* one line at a time, whichever thread it comes from */
 
 void mqb_log_set_sink(mqb_log_sink sink, void *context)
 {
@@ -61,10 +63,12 @@ void mqb_log(int level, const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    pthread_mutex_lock(&log_mutex);
     if (log_sink != NULL)
         log_sink(log_context, level, line);
     else if (level > MQB_LOG_DEBUG)
         fprintf(stderr, "%s%s\n", level >= MQB_LOG_WARNING ? "warning: " : "", line);
+    pthread_mutex_unlock(&log_mutex);
 }
 
 #define NAME_LIMIT 64

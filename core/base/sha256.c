@@ -1,5 +1,5 @@
 /* sha256.c - SHA-256 (FIPS 180-4). */
-#include "base/base.h"
+#include "base/sha256_x86.h"
 
 #include <errno.h>
 #include <string.h>
@@ -45,11 +45,22 @@ static void add_block(uint32_t state[8], const uint8_t block[64])
         state[i] += v[i];
 }
 
+static void add_blocks(struct mqb_sha256 *hash, const uint8_t *data, size_t num_blocks)
+{
+    if (hash->hardware) {
+        mqb_sha256_x86_blocks(hash->state, round_constants, data, num_blocks);
+        return;
+    }
+    for (size_t i = 0; i < num_blocks; i++)
+        add_block(hash->state, data + 64 * i);
+}
+
 void mqb_sha256_init(struct mqb_sha256 *hash)
 {
     static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     memcpy(hash->state, start, sizeof start);
     hash->num_bytes = 0;
+    hash->hardware = mqb_sha256_x86_usable();
 }
 
 void mqb_sha256_update(struct mqb_sha256 *hash, const void *data, size_t size)
@@ -58,11 +69,12 @@ void mqb_sha256_update(struct mqb_sha256 *hash, const void *data, size_t size)
     while (size > 0) {
         size_t filled = hash->num_bytes % 64, take = 64 - filled < size ? 64 - filled : size;
         if (filled == 0 && size >= 64) {
-            add_block(hash->state, bytes);
+            take = size / 64 * 64;
+            add_blocks(hash, bytes, size / 64);
         } else {
             memcpy(hash->block + filled, bytes, take);
             if (filled + take == 64)
-                add_block(hash->state, hash->block);
+                add_blocks(hash, hash->block, 1);
         }
         hash->num_bytes += take;
         bytes += take;

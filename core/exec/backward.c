@@ -1,5 +1,5 @@
 /* backward.c - one batch backwards: the stages in reverse, and what runs at the barriers between and behind them. */
-#include "exec/plan.h"
+#include "exec/times.h"
 
 #include <string.h>
 
@@ -171,6 +171,10 @@ struct stage_run {
 static void run_grain(void *context, int grain, int worker)
 {
     const struct stage_run *run = context;
+    if (run->exec->times != NULL) {
+        mqb_times_grain(run->exec, run->stage, grain, worker, true);
+        return;
+    }
     for (int i = 0; i < run->stage->num_actions; i++)
         mqb_run_backward_action(run->exec, &run->exec->actions[run->stage->first_action + i], grain, worker);
 }

@@ -2,7 +2,7 @@
  * barriers.c - what runs on whole tensors between two stages: forwards the late nodes behind a batch statistic, backwards the
  * sums of the grains' gradients and the fixed nodes. Without statistics there is none in forward and one in backward, the last.
  */
-#include "exec/plan.h"
+#include "exec/times.h"
 
 #include <string.h>
 
@@ -109,9 +109,11 @@ mqb_status mqb_run_forward_barrier(struct mqb_exec *exec, const struct stage *st
     for (int i = 0; i < stage->num_fixed; i++) {
         struct node_state *state = &exec->nodes[exec->fixed_nodes[stage->first_fixed + i]];
         const struct mqb_node *node = state->context.node;
+        double start = times_start(exec);
         mqb_status status = node->op->prepare != NULL ? node->op->prepare(&state->context, error) : MQB_OK;
         if (status == MQB_OK && !plan_value(exec, node->output)->batched)
             status = node->op->forward_fixed(&state->context, exec->values[node->output].whole, error);
+        times_stop_alone(exec, exec->fixed_nodes[stage->first_fixed + i], start);
         if (status != MQB_OK)
             return mqb_fail_prefix(error, status, "layer \"%s\" (%s)", node->name, node->op->name);
     }
@@ -133,9 +135,9 @@ struct sum_run {
 
 static void sum_partials(void *context, int index, int worker)
 {
-    (void)worker;
     const struct sum_run *run = context;
     const struct mqb_exec *exec = run->exec;
+    double start = times_start(exec);
     const struct mqb_graph *graph = exec->config.graph;
     const struct sum_task *task = &run->tasks[index];
     struct value_state *v = &exec->values[task->value];
@@ -150,6 +152,7 @@ static void sum_partials(void *context, int index, int worker)
             add_floats(v->gradient + task->first, parts, count);
         }
     }
+    times_stop(exec, times_sum_row(exec), worker, start);
 }
 
 /* Where the gradients of a node's unbatched inputs are gathered. */
@@ -166,10 +169,12 @@ void mqb_run_backward_barrier(struct mqb_exec *exec, const struct stage *stage)
     float *gradients[MQB_MAX_INPUTS];
     for (int i = 0; i < stage->num_finish; i++) {
         struct node_state *state = &exec->nodes[stage->finish[i]];
+        double start = times_start(exec);
         mqb_tree_sum_f64(state->backward_sums, state->backward_sums, exec->num_grains, state->backward_sums_size,
                          state->backward_sums_size);
         fixed_gradients(exec, state->context.node, gradients);
         state->context.node->op->backward_finish(&state->context, state->backward_sums, gradients);
+        times_stop_alone(exec, stage->finish[i], start);
     }
     struct sum_run run = {exec, exec->sum_tasks + stage->first_sum};
     if (stage->num_sums > 0)
@@ -177,7 +182,9 @@ void mqb_run_backward_barrier(struct mqb_exec *exec, const struct stage *stage)
     for (int i = 0; i < stage->num_fixed; i++) {
         struct node_state *state = &exec->nodes[exec->fixed_nodes[stage->first_fixed + i]];
         const struct mqb_node *node = state->context.node;
+        double start = times_start(exec);
         fixed_gradients(exec, node, gradients);
         node->op->backward_fixed(&state->context, exec->values[node->output].gradient, gradients);
+        times_stop_alone(exec, exec->fixed_nodes[stage->first_fixed + i], start);
     }
 }

@@ -27,6 +27,7 @@ struct mqb_exec_config {
     bool gradients;                   /* backward may be called */
     const mqb_value_id *keep;         /* values whose numbers are wanted after forward; NULL-able */
     int num_keep;
+    bool times;                       /* keep the time of every operator: mqb_exec_time */
 };
 
 mqb_status mqb_exec_create(const struct mqb_exec_config *config, struct mqb_exec **exec, struct mqb_error *error);
@@ -50,5 +51,20 @@ void mqb_exec_set_output_gradient(struct mqb_exec *exec, const float *gradient);
 mqb_status mqb_exec_backward(struct mqb_exec *exec, struct mqb_error *error);
 /* Gradient of a PARAM or an unbatched value after backward; NULL if it has none. */
 float *mqb_exec_gradient(struct mqb_exec *exec, mqb_value_id value);
+
+/* ---- times.c: of a plan made with `times`; for reports, never for results ---- */
+
+enum mqb_exec_pass { MQB_EXEC_FORWARD = 0, MQB_EXEC_BACKWARD = 1, MQB_EXEC_FIXED = 2 /* what runs once a step, both ways */ };
+struct mqb_exec_time {
+    enum mqb_exec_pass pass;
+    int num_nodes;             /* of a chain several; 0: the sums of gradients over grains */
+    const mqb_node_id *nodes;  /* the plan's */
+    double seconds;            /* since the last clearing, added over threads */
+    double floats;             /* forward, backward: numbers of a batch that it reads and writes, at least */
+    bool input_gradient;       /* backward: the gradient at its input is wanted */
+};
+int mqb_exec_num_times(const struct mqb_exec *exec);
+void mqb_exec_time(const struct mqb_exec *exec, int row, struct mqb_exec_time *time);
+void mqb_exec_clear_times(struct mqb_exec *exec);
 
 #endif

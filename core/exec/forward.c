@@ -1,5 +1,5 @@
 /* forward.c - one batch forwards. */
-#include "exec/plan.h"
+#include "exec/times.h"
 
 #include <string.h>
 
@@ -75,6 +75,10 @@ struct stage_run {
 static void run_grain(void *context, int grain, int worker)
 {
     const struct stage_run *run = context;
+    if (run->exec->times != NULL) {
+        mqb_times_grain(run->exec, run->stage, grain, worker, false);
+        return;
+    }
     for (int i = 0; i < run->stage->num_actions; i++)
         mqb_run_forward_action(run->exec, &run->exec->actions[run->stage->first_action + i], grain, worker);
 }
@@ -87,9 +91,11 @@ mqb_status mqb_exec_fixed(struct mqb_exec *exec, struct mqb_error *error)
         const struct mqb_node *node = state->context.node;
         if (graph->values[node->output].batched || state->late != 0)
             continue;
+        double start = times_start(exec);
         mqb_status status = node->op->prepare != NULL ? node->op->prepare(&state->context, error) : MQB_OK;
         if (status == MQB_OK)
             status = node->op->forward_fixed(&state->context, exec->values[node->output].whole, error);
+        times_stop_alone(exec, graph->order[i], start);
         if (status != MQB_OK)
             return mqb_fail_prefix(error, status, "layer \"%s\" (%s)", node->name, node->op->name);
     }
@@ -103,7 +109,6 @@ struct prepare_run {
 
 static void prepare_node(void *context, int index, int worker)
 {
-    (void)worker;
     const struct prepare_run *run = context;
     struct mqb_exec *exec = run->exec;
     const struct mqb_graph *graph = exec->config.graph;
@@ -117,7 +122,9 @@ static void prepare_node(void *context, int index, int worker)
     if (state->late != 0 || state->idle) /* prepared at its barrier, or never run */
         return;
     exec->errors[index].struct_size = sizeof exec->errors[index];
+    double start = times_start(exec);
     exec->errors[index].reserved = (uint32_t)state->context.node->op->prepare(&state->context, &exec->errors[index]);
+    times_stop(exec, times_node_row(exec, graph->order[index]), worker, start);
 }
 
 mqb_status mqb_exec_forward(struct mqb_exec *exec, const float *x, int n, struct mqb_error *error)
@@ -145,8 +152,10 @@ mqb_status mqb_exec_forward(struct mqb_exec *exec, const float *x, int n, struct
         mqb_pool_run(exec->config.pool, grains, run_grain, &run);
         for (int i = 0; i < stage->num_finish; i++) {
             struct node_state *state = &exec->nodes[stage->finish[i]];
+            double start = times_start(exec);
             mqb_tree_sum_f64(state->sums, state->sums, grains, state->sums_size, state->sums_size);
             status = state->context.node->op->finish(&state->context, state->sums, error);
+            times_stop_alone(exec, stage->finish[i], start);
             if (status != MQB_OK)
                 return mqb_fail_prefix(error, status, "layer \"%s\"", state->context.node->name);
         }

@@ -1,5 +1,5 @@
 /* plan.c - from a graph to grains, steps and stages. */
-#include "exec/plan.h"
+#include "exec/times.h"
 
 #include <string.h>
 
@@ -305,6 +305,8 @@ mqb_status mqb_exec_create(const struct mqb_exec_config *config, struct mqb_exec
     exec->losses = mqb_allocate_array((size_t)config->batch, 2 * sizeof(double));
     if (status == MQB_OK && (exec->errors == NULL || exec->losses == NULL))
         status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for the plan");
+    if (status == MQB_OK && config->times)
+        status = mqb_times_create(exec, error);
 out:
     if (status != MQB_OK) {
         mqb_exec_destroy(exec);
@@ -345,6 +347,7 @@ void mqb_exec_destroy(struct mqb_exec *exec)
     mqb_deallocate(exec->losses);
     mqb_deallocate(exec->arena);
     mqb_deallocate(exec->scratch);
+    mqb_times_destroy(exec->times);
     mqb_deallocate(exec);
 }
 

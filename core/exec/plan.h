@@ -109,6 +109,7 @@ struct mqb_exec {
     struct mqb_error *errors; /* by position in the graph's order: what prepare said */
     double *losses;           /* [batch][2]: loss, hit */
     size_t memory;
+    struct mqb_times *times; /* times.h; NULL: not asked for */
     /* The batch that is running. */
     const float *x;
     int n;

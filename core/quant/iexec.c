@@ -17,6 +17,7 @@ struct run {
     const uint8_t *const *forced; /* NULL, or by tensor what its readers read instead */
     char *arenas;                 /* one a worker */
     struct mqb_pool *pool;        /* NULL; or what shares out a layer's bands, with all tensors in the first arena */
+    double *times;                /* NULL, or by worker and operator: program_times.c */
 };
 
 struct layer_run {
@@ -122,8 +123,12 @@ static void run_task(void *context, int index, int worker)
         images = run->group;
     enter(program, images * input->info.size, run->x + first * input->info.size, arena + input->place);
     tap(run, program->input, first, images, arena);
-    for (int32_t i = 0; i < program->num_ops; i++)
+    for (int32_t i = 0; i < program->num_ops; i++) {
+        double start = run->times ? mqb_seconds() : 0.0;
         run_op(run, &program->ops[i], arena, first, images);
+        if (run->times)
+            run->times[(size_t)worker * (size_t)program->num_ops + (size_t)i] += mqb_seconds() - start;
+    }
     if (program->output != MQB_NONE && program->tensors[program->output].real)
         memcpy(run->logits + first * program->num_classes, arena + program->tensors[program->output].place,
                (size_t)(images * program->num_classes) * sizeof(float));
@@ -191,8 +196,8 @@ mqb_status mqb_program_run(const struct mqb_program *program, struct mqb_pool *p
     return mqb_program_run_forced(program, pool, x, n, logits, taps, NULL, error);
 }
 
-mqb_status mqb_program_run_forced(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n,
-                                  float *logits, uint8_t *const *taps, const uint8_t *const *forced, struct mqb_error *error)
+static mqb_status run_images(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n, float *logits,
+                             uint8_t *const *taps, const uint8_t *const *forced, double *times, struct mqb_error *error)
 {
     if (n < 0)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "an integer program was asked to run %d images, expected 0 or more", n);
@@ -200,7 +205,7 @@ mqb_status mqb_program_run_forced(const struct mqb_program *program, struct mqb_
         return MQB_OK;
     int workers = pool ? mqb_pool_num_threads(pool) : 1, share = (n - 1) / workers + 1;
     int group = share < program->group ? share : program->group, num_tasks = (n - 1) / group + 1;
-    struct run run = {program, x, n, group, logits, taps, forced, take_arenas(program, workers), NULL};
+    struct run run = {program, x, n, group, logits, taps, forced, take_arenas(program, workers), NULL, times};
     if (!run.arenas)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the tensors of an integer program: %d times %zu bytes", workers,
                         program->arena_size);
@@ -213,4 +218,16 @@ mqb_status mqb_program_run_forced(const struct mqb_program *program, struct mqb_
             run_task(&run, i, 0);
     give_arenas(program, workers, run.arenas);
     return MQB_OK;
+}
+
+mqb_status mqb_program_run_forced(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n,
+                                  float *logits, uint8_t *const *taps, const uint8_t *const *forced, struct mqb_error *error)
+{
+    return run_images(program, pool, x, n, logits, taps, forced, NULL, error);
+}
+
+mqb_status mqb_program_run_timed(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n, float *logits,
+                                 double *times, struct mqb_error *error)
+{
+    return run_images(program, pool, x, n, logits, NULL, NULL, times, error);
 }

@@ -111,19 +111,60 @@ double mqb_observer_error(const struct mqb_scheme *scheme, float scale, int32_t 
     return sum;
 }
 
+struct range_lanes {
+    float low[BLOCK], high[BLOCK];
+    int32_t bad[BLOCK]; /* not finite */
+};
+
+MQB_MULTIVERSION
+static void blocks_range(const float *x, int64_t num_blocks, struct range_lanes *lanes)
+{
+    struct range_lanes r = *lanes;
+    for (int64_t block = 0; block < num_blocks; block++, x += BLOCK)
+        for (int i = 0; i < BLOCK; i++) {
+            r.low[i] = x[i] < r.low[i] ? x[i] : r.low[i];
+            r.high[i] = x[i] > r.high[i] ? x[i] : r.high[i];
+            r.bad[i] |= fabsf(x[i]) <= FLT_MAX ? 0 : 1;
+        }
+    *lanes = r;
+}
+
+/* Of zeros of both signs the first one counts, whatever the order in which they were looked at. */
+static float first_zero(const float *x, float extreme)
+{
+    if (extreme != 0.0f)
+        return extreme;
+    while (*x != 0.0f)
+        x++;
+    return *x;
+}
+
 /* Smallest and largest of n numbers; false if one is not finite. */
 static bool finite_range(const float *x, int64_t n, float *min, float *max)
 {
-    float lo = x[0], hi = x[0];
-    int bad = 0;
-    for (int64_t i = 0; i < n; i++) {
-        lo = x[i] < lo ? x[i] : lo;
-        hi = x[i] > hi ? x[i] : hi;
-        bad |= !(fabsf(x[i]) <= FLT_MAX);
+    struct range_lanes lanes;
+    float low = x[0], high = x[0];
+    int32_t bad = 0;
+    for (int i = 0; i < BLOCK; i++) {
+        lanes.low[i] = lanes.high[i] = x[0];
+        lanes.bad[i] = 0;
     }
-    *min = lo;
-    *max = hi;
-    return !bad;
+    blocks_range(x, n / BLOCK, &lanes);
+    for (int64_t i = n / BLOCK * BLOCK; i < n; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+        bad |= fabsf(x[i]) <= FLT_MAX ? 0 : 1;
+    }
+    for (int i = 0; i < BLOCK; i++) {
+        low = lanes.low[i] < low ? lanes.low[i] : low;
+        high = lanes.high[i] > high ? lanes.high[i] : high;
+        bad |= lanes.bad[i];
+    }
+    if (bad)
+        return false;
+    *min = first_zero(x, low);
+    *max = first_zero(x, high);
+    return true;
 }
 
 static void *state_at(const struct mqb_observer *observer, int32_t channel)

@@ -86,9 +86,13 @@ mqb_status mqb_observer_quantiles(const float *x, int64_t n, double q, float *lo
 
 /* Bins of equal width over [-limit, limit), limit a power of two. A bin keeps count, sum and sum of squares, so the squared
  * error of a bin that falls on one code is exact. */
+struct mqb_histogram_bin {
+    double count, sum, square;
+    double unused; /* half a cache line: a number that is added touches one */
+};
 struct mqb_histogram {
     double limit;
-    double *count, *sum, *square; /* MQB_HISTOGRAM_BINS each, one block */
+    struct mqb_histogram_bin *bins; /* MQB_HISTOGRAM_BINS */
     double total;
 };
 /* Adds n finite numbers; the range doubles (pairs of bins merge) until it holds max_abs. */

@@ -51,7 +51,7 @@ static void sum_bins(const struct mqb_histogram *histogram, double zeros, struct
 {
     sums->count[0] = sums->log[0] = sums->used[0] = 0.0;
     for (int i = 0; i < BINS; i++) {
-        double count = histogram->count[i] - (i == BINS / 2 ? zeros : 0.0);
+        double count = histogram->bins[i].count - (i == BINS / 2 ? zeros : 0.0);
         sums->count[i + 1] = sums->count[i] + count;
         sums->log[i + 1] = sums->log[i] + count_log_count(count);
         sums->used[i + 1] = sums->used[i] + (count > 0.0);

@@ -4,7 +4,6 @@
  */
 #include "quant/observer.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 struct percentile_state {
@@ -12,33 +11,68 @@ struct percentile_state {
     struct mqb_histogram histogram;
 };
 
-static int compare_floats(const void *a, const void *b)
+#define DIGIT_BITS 11 /* three digits a float */
+#define DIGITS (1u << DIGIT_BITS)
+
+/* Integers in the order of the floats; both zeros are one. */
+static uint32_t sort_key(float x)
 {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
+    uint32_t bits;
+    x += 0.0f;
+    memcpy(&bits, &x, sizeof bits);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+static float key_float(uint32_t key)
+{
+    uint32_t bits = key & 0x80000000u ? key & 0x7fffffffu : ~key;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Digit by digit from the last: the time is linear, and a network has millions of weights. spare: n keys, too. */
+static void sort_keys(uint32_t *keys, uint32_t *spare, int64_t n)
+{
+    for (int shift = 0; shift < 32; shift += DIGIT_BITS) {
+        int64_t place[DIGITS] = {0}, before = 0;
+        for (int64_t i = 0; i < n; i++)
+            place[keys[i] >> shift & (DIGITS - 1)]++;
+        for (uint32_t digit = 0; digit < DIGITS; digit++) {
+            int64_t count = place[digit];
+            place[digit] = before;
+            before += count;
+        }
+        for (int64_t i = 0; i < n; i++)
+            spare[place[keys[i] >> shift & (DIGITS - 1)]++] = keys[i];
+        uint32_t *sorted = spare;
+        spare = keys;
+        keys = sorted;
+    }
 }
 
 /* The quantile of n sorted numbers: position q (n - 1), linear between neighbours. */
-static float sorted_quantile(const float *sorted, int64_t n, double q)
+static float sorted_quantile(const uint32_t *sorted, int64_t n, double q)
 {
     double position = q * (double)(n - 1);
     int64_t below = (int64_t)position;
     if (below >= n - 1)
-        return sorted[n - 1];
-    double part = position - (double)below;
-    return (float)((double)sorted[below] + part * ((double)sorted[below + 1] - (double)sorted[below]));
+        return key_float(sorted[n - 1]);
+    double part = position - (double)below, low = (double)key_float(sorted[below]);
+    return (float)(low + part * ((double)key_float(sorted[below + 1]) - low));
 }
 
 mqb_status mqb_observer_quantiles(const float *x, int64_t n, double q, float *low, float *high, struct mqb_error *error)
 {
-    float *sorted = mqb_allocate_array((size_t)n, sizeof(float));
-    if (!sorted)
+    uint32_t *keys = mqb_allocate_array((size_t)n, 2 * sizeof(*keys));
+    if (!keys)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory to sort a weight of %lld numbers", (long long)n);
-    memcpy(sorted, x, (size_t)n * sizeof(float));
-    qsort(sorted, (size_t)n, sizeof(float), compare_floats);
-    *low = sorted_quantile(sorted, n, 1.0 - q);
-    *high = sorted_quantile(sorted, n, q);
-    mqb_deallocate(sorted);
+    for (int64_t i = 0; i < n; i++)
+        keys[i] = sort_key(x[i]);
+    sort_keys(keys, keys + n, n); /* three passes: the sorted ones are in the second half */
+    *low = sorted_quantile(keys + n, n, 1.0 - q);
+    *high = sorted_quantile(keys + n, n, q);
+    mqb_deallocate(keys);
     return MQB_OK;
 }
 

@@ -163,6 +163,18 @@ mqb_status mqb_program_run(const struct mqb_program *program, struct mqb_pool *p
 mqb_status mqb_program_run_forced(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n, float *logits,
                                   uint8_t *const *taps, const uint8_t *const *forced, struct mqb_error *error);
 
+/* program_times.c: for reports. The same run; to times[worker][operator] the seconds of each are added. */
+mqb_status mqb_program_run_timed(const struct mqb_program *program, struct mqb_pool *pool, const float *x, int n, float *logits,
+                                 double *times, struct mqb_error *error);
+struct mqb_program_op {
+    const char *name; /* of the node */
+    const char *kind; /* "Conv", "Table", ... */
+    double operations; /* of one image: additions and multiplications of a convolution, else 0 */
+    double bytes;      /* of one image: read and written */
+};
+int mqb_program_num_ops(const struct mqb_program *program);
+void mqb_program_op(const struct mqb_program *program, int index, struct mqb_program_op *op);
+
 /* requant.c: one accumulator through a contract, the scalar definition that every kernel must equal.
  * multiplier: s_x * s_w / s_y folded by the contract. */
 struct mqb_requantizer {

@@ -190,7 +190,7 @@ static void drop_training(struct job *job)
     job->result->recipe.epochs = 0;
 }
 
-static mqb_status open_inputs(struct job *job, struct mqb_error *error)
+static mqb_status open_model(struct job *job, struct mqb_error *error)
 {
     const struct mqb_job_config *config = job->config;
     struct mqb_result *result = job->result;
@@ -201,17 +201,26 @@ static mqb_status open_inputs(struct job *job, struct mqb_error *error)
     const char *path = config->model != NULL ? config->model : MQB_DEFAULT_MODEL;
     const char *slash = strrchr(path, '/');
     const char *name = slash != NULL ? slash + 1 : path;
-    const char *word = config->dataset != NULL ? config->dataset : "synth";
     if ((status = copy_text(&result->model_name, name, error)) != MQB_OK || (status = copy_text(&result->model_sha256, hex, error)) != MQB_OK)
         return status;
     job->classes = mqb_value_size(&job->fp32->values[job->fp32->output]);
     int bits = config->weight_bits < config->activation_bits ? config->weight_bits : config->activation_bits;
-    if ((status = mqb_session_recipe(&job->session, config->recipe, name, bits, config->set_keys, config->set_values, config->num_set,
-                                     &result->recipe, error)) != MQB_OK ||
-        (status = mqb_dataset_open(word, config->train_limit, config->test_limit, 0, &job->dataset, error)) != MQB_OK ||
+    status = mqb_session_recipe(&job->session, config->recipe, name, bits, config->set_keys, config->set_values, config->num_set,
+                                &result->recipe, error);
+    if (status == MQB_OK)
+        drop_training(job);
+    return status;
+}
+
+static mqb_status open_data(struct job *job, struct mqb_error *error)
+{
+    const struct mqb_job_config *config = job->config;
+    struct mqb_result *result = job->result;
+    const char *word = config->dataset != NULL ? config->dataset : "synth";
+    mqb_status status;
+    if ((status = mqb_dataset_open(word, config->train_limit, config->test_limit, 0, &job->dataset, error)) != MQB_OK ||
         (status = mqb_session_normalize(config->normalize, job->fp32, &job->normalize, &result->normalize_assumed, error)) != MQB_OK)
         return status;
-    drop_training(job);
     result->n_train = job->dataset->num[MQB_SPLIT_TRAIN];
     result->n_test = job->dataset->num[MQB_SPLIT_TEST];
     if ((status = copy_text(&result->dataset_name, job->dataset->name, error)) != MQB_OK ||
@@ -615,7 +624,7 @@ static mqb_status run_stages(struct job *job, struct mqb_error *error)
 {
     struct mqb_result *result = job->result;
     mqb_status status = open_components(job, error);
-    if (status != MQB_OK || (status = open_inputs(job, error)) != MQB_OK)
+    if (status != MQB_OK || (status = open_model(job, error)) != MQB_OK || (status = open_data(job, error)) != MQB_OK)
         return status;
     /* Everything that can be refused is refused before the first long computation. */
     if ((status = place_points(job, error)) != MQB_OK)
@@ -694,4 +703,44 @@ mqb_status mqb_job_run(const struct mqb_job_config *config, struct mqb_result **
     }
     *result = job.result;
     return status;
+}
+
+/* ---- a look inside ---- */
+
+mqb_status mqb_job_visit(const struct mqb_job_config *config, mqb_job_visitor visit, void *context, struct mqb_error *error)
+{
+    struct job job = {.config = config, .result = mqb_allocate(sizeof *job.result)};
+    if (job.result == NULL)
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for a job");
+    struct mqb_job_view view = {.job = &job, .session = &job.session, .recipe = &job.result->recipe, .normalize = &job.normalize};
+    mqb_status status = open_components(&job, error);
+    if (status == MQB_OK)
+        status = open_model(&job, error);
+    if (status == MQB_OK && config->dataset != NULL)
+        status = open_data(&job, error);
+    if (status == MQB_OK)
+        status = place_points(&job, error);
+    if (status == MQB_OK) {
+        view.dataset = job.dataset;
+        view.graph = job.quantized;
+        view.points = job.points;
+        view.model = job.result->model_name;
+        status = visit(context, &view, error);
+    }
+    close_job(&job);
+    mqb_result_destroy(job.result);
+    return status;
+}
+
+mqb_status mqb_job_view_lower(struct mqb_job_view *view, struct mqb_error *error)
+{
+    struct job *job = view->job;
+    mqb_status status = lower(job, error);
+    if (status != MQB_OK)
+        return status;
+    if (job->program == NULL)
+        return mqb_fail(error, MQB_ERR_UNSUPPORTED, "no integers to run: %s",
+                        job->result->deploy_reason != NULL ? job->result->deploy_reason : "the backend does not deploy");
+    view->program = job->program;
+    return MQB_OK;
 }

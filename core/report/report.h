@@ -140,6 +140,26 @@ struct mqb_result {
 /* Runs the whole job. *result is made as soon as the words make sense, and returned with any status: on failure it holds what
  * was computed and `ended`. NULL only if nothing was. */
 mqb_status mqb_job_run(const struct mqb_job_config *config, struct mqb_result **result, struct mqb_error *error);
+
+/* The inside of a job, for `mqbench profile`. Everything is the job's. */
+struct job;
+struct mqb_job_view {
+    struct job *job;
+    const struct mqb_session *session;
+    const char *model;                  /* name of its file */
+    const struct mqb_recipe *recipe;
+    const struct mqb_dataset *dataset;  /* NULL: none was named, and none was opened */
+    const struct mqb_normalize *normalize;
+    struct mqb_graph *graph;            /* with points, nothing calibrated */
+    struct mqb_points *points;
+    const struct mqb_program *program;  /* after mqb_job_view_lower */
+};
+typedef mqb_status (*mqb_job_visitor)(void *context, struct mqb_job_view *view, struct mqb_error *error);
+/* Opens what the words name, places the points, lets `visit` work with it and closes everything. */
+mqb_status mqb_job_visit(const struct mqb_job_config *config, mqb_job_visitor visit, void *context, struct mqb_error *error);
+/* Integers of the calibrated (or trained) graph; refused with the reason if the backend cannot run it. */
+mqb_status mqb_job_view_lower(struct mqb_job_view *view, struct mqb_error *error);
+
 void mqb_result_destroy(struct mqb_result *result);
 
 /* ---- result.c ---- */

@@ -19,44 +19,96 @@ static struct mqb_tensor_view view_of(const struct mqb_value *value, const float
     return view;
 }
 
-static mqb_status observe(const struct mqb_graph *graph, const struct mqb_exec *exec, struct mqb_points *points, int role, int n,
-                          struct mqb_error *error)
+/* One calibration: the FP32 network, and what its points see. */
+struct calibration {
+    struct mqb_graph *graph;
+    struct mqb_points *points;
+    struct mqb_pool *pool;
+    struct mqb_exec *exec;
+    struct mqb_error *errors; /* by point; `reserved` is the status */
+    int role, n;              /* of the tensors that are being observed; images */
+};
+
+static void observe_point(void *context, int index, int worker)
 {
-    for (int i = 0; i < points->num_points; i++) {
-        struct mqb_point *point = points->points[i];
-        if (point->scheme.role != role)
-            continue;
-        mqb_value_id in = graph->nodes[point->node].inputs[0];
-        struct mqb_tensor_view view = view_of(&graph->values[in], mqb_exec_value(exec, in), n);
-        mqb_status status = point->quantizer->observe(point->self, &view, error);
-        if (status != MQB_OK)
-            return mqb_fail_prefix(error, status, "calibrating \"%s\"", point->name);
-    }
+    (void)worker;
+    const struct calibration *c = context;
+    struct mqb_point *point = c->points->points[index];
+    c->errors[index] = (struct mqb_error)MQB_ERROR_INIT;
+    if (point->scheme.role != c->role)
+        return;
+    mqb_value_id in = c->graph->nodes[point->node].inputs[0];
+    struct mqb_tensor_view view = view_of(&c->graph->values[in], mqb_exec_value(c->exec, in), c->n);
+    c->errors[index].reserved = (uint32_t)point->quantizer->observe(point->self, &view, &c->errors[index]);
+}
+
+/* Points are independent of each other, so they may look at the same time; the first one that fails is named. */
+static mqb_status observe(struct calibration *c, int role, int n, struct mqb_error *error)
+{
+    c->role = role;
+    c->n = n;
+    mqb_pool_run(c->pool, c->points->num_points, observe_point, c);
+    for (int i = 0; i < c->points->num_points; i++)
+        if (c->errors[i].reserved != MQB_OK)
+            return mqb_fail(error, (mqb_status)c->errors[i].reserved, "calibrating \"%s\": %s", c->points->points[i]->name,
+                            c->errors[i].text);
     return MQB_OK;
+}
+
+static mqb_status begin(struct calibration *c, const struct mqb_compute *compute, int batch, struct mqb_error *error)
+{
+    const struct mqb_points *points = c->points;
+    mqb_value_id *keep = mqb_allocate_array((size_t)points->num_points + 1, sizeof *keep);
+    c->errors = mqb_allocate_array((size_t)points->num_points + 1, sizeof *c->errors);
+    if (keep == NULL || c->errors == NULL) {
+        mqb_deallocate(keep);
+        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for calibration");
+    }
+    int num_keep = 0;
+    for (int i = 0; i < points->num_points; i++)
+        if (points->points[i]->scheme.role == MQB_ROLE_ACTIVATION)
+            keep[num_keep++] = c->graph->nodes[points->points[i]->node].inputs[0];
+    mqb_points_set_mode(c->points, MQB_POINT_OFF);
+    struct mqb_exec_config config = {
+        .graph = c->graph, .host = mqb_host_table(), .compute = compute, .pool = c->pool, .batch = batch, .keep = keep, .num_keep = num_keep,
+    };
+    mqb_status status = mqb_exec_create(&config, &c->exec, error);
+    if (status == MQB_OK)
+        status = mqb_exec_fixed(c->exec, error);
+    if (status == MQB_OK)
+        status = observe(c, MQB_ROLE_WEIGHT, 0, error);
+    mqb_deallocate(keep);
+    return status;
+}
+
+static mqb_status add_images(struct calibration *c, const float *x, int n, struct mqb_error *error)
+{
+    mqb_status status = mqb_exec_forward(c->exec, x, n, error);
+    return status == MQB_OK ? observe(c, MQB_ROLE_ACTIVATION, n, error) : status;
+}
+
+/* First values from what was seen, if all went well; leaves the points on. */
+static mqb_status end(struct calibration *c, mqb_status status, struct mqb_error *error)
+{
+    for (int i = 0; i < c->points->num_points && status == MQB_OK; i++) {
+        struct mqb_point *point = c->points->points[i];
+        status = point->quantizer->init(point->self, error);
+        if (status != MQB_OK)
+            mqb_fail_prefix(error, status, "initial scale of \"%s\"", point->name);
+    }
+    mqb_points_set_mode(c->points, MQB_POINT_ON);
+    mqb_exec_destroy(c->exec);
+    mqb_deallocate(c->errors);
+    return status;
 }
 
 mqb_status mqb_calibrate(struct mqb_graph *graph, struct mqb_points *points, const struct mqb_compute *compute, struct mqb_pool *pool,
                          struct mqb_loader *loader, int batch, int num_batches, const struct mqb_progress_sink *progress,
                          struct mqb_error *error)
 {
-    struct mqb_exec *exec = NULL;
-    mqb_value_id *keep = mqb_allocate_array((size_t)points->num_points + 1, sizeof *keep);
-    if (keep == NULL)
-        return mqb_fail(error, MQB_ERR_MEMORY, "no memory for calibration");
-    int num_keep = 0;
-    for (int i = 0; i < points->num_points; i++)
-        if (points->points[i]->scheme.role == MQB_ROLE_ACTIVATION)
-            keep[num_keep++] = graph->nodes[points->points[i]->node].inputs[0];
-    mqb_points_set_mode(points, MQB_POINT_OFF);
-    struct mqb_exec_config config = {
-        .graph = graph, .host = mqb_host_table(), .compute = compute, .pool = pool, .batch = batch, .keep = keep, .num_keep = num_keep,
-    };
+    struct calibration c = {.graph = graph, .points = points, .pool = pool};
     double start = mqb_seconds();
-    mqb_status status = mqb_exec_create(&config, &exec, error);
-    if (status == MQB_OK)
-        status = mqb_exec_fixed(exec, error);
-    if (status == MQB_OK)
-        status = observe(graph, exec, points, MQB_ROLE_WEIGHT, 0, error);
+    mqb_status status = begin(&c, compute, batch, error);
     if (status == MQB_OK)
         status = mqb_loader_start(loader, 0, 0, error);
     int seen = 0;
@@ -64,9 +116,7 @@ mqb_status mqb_calibrate(struct mqb_graph *graph, struct mqb_points *points, con
         struct mqb_batch images;
         if ((status = mqb_loader_next(loader, &images, error)) != MQB_OK || images.num_images == 0)
             break;
-        status = mqb_exec_forward(exec, images.x, images.num_images, error);
-        if (status == MQB_OK)
-            status = observe(graph, exec, points, MQB_ROLE_ACTIVATION, images.num_images, error);
+        status = add_images(&c, images.x, images.num_images, error);
         if (status == MQB_OK && progress != NULL && progress->report != NULL) {
             struct mqb_progress p = {"calibrate", seen + 1, num_batches, NAN, NAN, mqb_seconds() - start};
             progress->report(progress->context, &p);
@@ -74,14 +124,15 @@ mqb_status mqb_calibrate(struct mqb_graph *graph, struct mqb_points *points, con
     }
     if (status == MQB_OK && seen == 0)
         status = mqb_fail(error, MQB_ERR_ARGUMENT, "calibration needs at least one image; give a data set with a training split");
-    for (int i = 0; i < points->num_points && status == MQB_OK; i++) {
-        struct mqb_point *point = points->points[i];
-        status = point->quantizer->init(point->self, error);
-        if (status != MQB_OK)
-            mqb_fail_prefix(error, status, "initial scale of \"%s\"", point->name);
-    }
-    mqb_points_set_mode(points, MQB_POINT_ON);
-    mqb_exec_destroy(exec);
-    mqb_deallocate(keep);
-    return status;
+    return end(&c, status, error);
+}
+
+mqb_status mqb_calibrate_images(struct mqb_graph *graph, struct mqb_points *points, const struct mqb_compute *compute,
+                                struct mqb_pool *pool, const float *x, int n, struct mqb_error *error)
+{
+    struct calibration c = {.graph = graph, .points = points, .pool = pool};
+    mqb_status status = begin(&c, compute, n, error);
+    if (status == MQB_OK)
+        status = add_images(&c, x, n, error);
+    return end(&c, status, error);
 }

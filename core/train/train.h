@@ -83,6 +83,9 @@ mqb_status mqb_evaluate(struct mqb_graph *graph, const struct mqb_compute *compu
 mqb_status mqb_calibrate(struct mqb_graph *graph, struct mqb_points *points, const struct mqb_compute *compute,
                          struct mqb_pool *pool, struct mqb_loader *loader, int batch, int num_batches,
                          const struct mqb_progress_sink *progress, struct mqb_error *error);
+/* The same on n images at hand. x: [n][h][w][c]. */
+mqb_status mqb_calibrate_images(struct mqb_graph *graph, struct mqb_points *points, const struct mqb_compute *compute,
+                                struct mqb_pool *pool, const float *x, int n, struct mqb_error *error);
 
 /* ---- reestimate.c ---- */
 

@@ -29,6 +29,27 @@ static void test_sha256_fips_examples_exact(void **state)
         mqb_sha256_update(&hash, vectors[i].text, strlen(vectors[i].text));
         mqb_sha256_hex(&hash, hex);
         assert_string_equal(hex, vectors[i].hex);
+        mqb_sha256_init(&hash);
+        hash.hardware = false;
+        mqb_sha256_update(&hash, vectors[i].text, strlen(vectors[i].text));
+        mqb_sha256_hex(&hash, hex);
+        assert_string_equal(hex, vectors[i].hex);
+    }
+}
+
+static void test_sha256_without_hardware_million_exact(void **state)
+{
+    (void)state;
+    static char text[1000000];
+    char hex[65];
+    struct mqb_sha256 hash;
+    memset(text, 'a', sizeof text);
+    for (int hardware = 0; hardware < 2; hardware++) {
+        mqb_sha256_init(&hash);
+        hash.hardware = hash.hardware && hardware;
+        mqb_sha256_update(&hash, text, sizeof text);
+        mqb_sha256_hex(&hash, hex);
+        assert_string_equal(hex, MILLION_A);
     }
 }
 
@@ -69,6 +90,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sha256_fips_examples_exact),
+        cmocka_unit_test(test_sha256_without_hardware_million_exact),
         cmocka_unit_test(test_sha256_million_in_pieces_exact),
         cmocka_unit_test(test_sha256_file_exact_and_missing_named),
     };

@@ -19,7 +19,7 @@ says() {
 says 'usage: mqbench --backend' "$MQBENCH" --help
 says 'usage: mqbench --backend' "$MQBENCH" help
 says '^mqbench [0-9]+\.[0-9]+\.[0-9]+ ' "$MQBENCH" --version
-for command in run train eval model list explain; do
+for command in run train eval model profile list explain; do
     says "usage: mqbench .*$command" "$MQBENCH" "$command" --help
     says "usage: mqbench .*$command" "$MQBENCH" help "$command"
 done
@@ -53,6 +53,11 @@ says '29 on activations, 20 on weights' "$MQBENCH" explain --backend snpe_sim --
 says '20 on activations, 20 on weights' "$MQBENCH" explain --backend=tensorrt_sim --model="$scratch/a.onnx" --bits 4/2
 says '^  tvm_arm  *point: .*2\^n' "$MQBENCH" explain --backend snpe_sim --model "$scratch/a.onnx" --edge conv1.weight
 says '"schema": "mqbench.explain/1"' "$MQBENCH" explain --backend snpe_sim --model "$scratch/a.onnx" --json -
+
+# a look at where the time goes
+says '"peak_rss_bytes": [1-9]' "$MQBENCH" profile --fp32 --batch 2 --steps 1 --json -
+says '^backward +Conv ' "$MQBENCH" profile --backend snpe_sim --algo lsq --batch 2 --steps 1
+expect 2 '--fp32' "$MQBENCH" profile
 
 # mistakes
 expect 2 '--backend is missing' "$MQBENCH"
