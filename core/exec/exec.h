@@ -42,6 +42,8 @@ mqb_status mqb_exec_fixed(struct mqb_exec *exec, struct mqb_error *error);
 /* The graph's output, a kept value (whole batch), or an unbatched value; NULL for others. */
 const float *mqb_exec_value(const struct mqb_exec *exec, mqb_value_id value);
 
+/* The first of the largest logits. */
+int64_t mqb_predicted_class(const float *logits, int64_t classes);
 /* Cross entropy with label smoothing over the n images of the last forward; fills the gradient at the output (mean over
  * the batch) if the plan has gradients. loss: mean. correct: number of argmax hits (first of equals), NULL-able. */
 mqb_status mqb_exec_loss(struct mqb_exec *exec, const int32_t *labels, double smoothing, double *loss, int *correct,

@@ -12,15 +12,21 @@ struct loss_run {
     float *gradient; /* NULL: not wanted */
 };
 
+int64_t mqb_predicted_class(const float *logits, int64_t classes)
+{
+    int64_t best = 0;
+    for (int64_t k = 1; k < classes; k++)
+        if (logits[k] > logits[best])
+            best = k;
+    return best;
+}
+
 static void loss_of_image(void *context, int index, int worker)
 {
     (void)worker;
     const struct loss_run *run = context;
     const float *logits = run->logits + index * run->classes;
-    int64_t best = 0;
-    for (int64_t k = 1; k < run->classes; k++)
-        if (logits[k] > logits[best])
-            best = k;
+    int64_t best = mqb_predicted_class(logits, run->classes);
     double sum = 0.0, linear = 0.0, share = run->smoothing / (double)run->classes;
     for (int64_t k = 0; k < run->classes; k++) {
         double shifted = (double)logits[k] - logits[best];

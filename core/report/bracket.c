@@ -3,45 +3,8 @@
 
 #include <string.h>
 
-#define BATCH 128
 #define MAX_CHOICES 8
 #define MAX_CHOICE 64
-
-static int64_t argmax(const float *logits, int64_t classes)
-{
-    int64_t best = 0;
-    for (int64_t k = 1; k < classes; k++)
-        if (logits[k] > logits[best])
-            best = k;
-    return best;
-}
-
-static mqb_status evaluate(const struct mqb_bracket_config *config, const struct mqb_program *program,
-                           struct mqb_bracket_profile *profile, struct mqb_error *error)
-{
-    int64_t classes = mqb_value_size(&config->trained->values[config->trained->output]), done = 0;
-    float *logits = mqb_allocate_array(BATCH * (size_t)classes, sizeof *logits);
-    struct mqb_loader *loader = NULL;
-    mqb_status status = logits == NULL ? mqb_fail(error, MQB_ERR_MEMORY, "no memory for logits")
-                                       : mqb_session_loader(config->trained, config->dataset, MQB_SPLIT_TEST, BATCH,
-                                                            config->normalize, &loader, error);
-    if (status == MQB_OK)
-        status = mqb_loader_start(loader, 0, 0, error);
-    while (status == MQB_OK) {
-        struct mqb_batch batch;
-        if ((status = mqb_loader_next(loader, &batch, error)) != MQB_OK || batch.num_images == 0)
-            break;
-        if ((status = mqb_program_run(program, config->pool, batch.x, batch.num_images, logits, NULL, error)) != MQB_OK)
-            break;
-        mqb_accuracy_add(&profile->integer, logits, batch.labels, batch.num_images, classes);
-        for (int i = 0; i < batch.num_images; i++, done++)
-            profile->labels_agree +=
-                argmax(logits + i * classes, classes) == argmax(config->fake_logits + done * classes, classes);
-    }
-    mqb_loader_destroy(loader);
-    mqb_deallocate(logits);
-    return status;
-}
 
 static mqb_status run_choice(const struct mqb_bracket_config *config, const char *choice, struct mqb_result *result,
                              struct mqb_error *error)
@@ -55,7 +18,7 @@ static mqb_status run_choice(const struct mqb_bracket_config *config, const char
     if (status == MQB_OK)
         status = mqb_program_create(config->deploy, &rules, config->compute, &program, error);
     if (status == MQB_OK)
-        status = evaluate(config, program, profile, error);
+        status = mqb_integer_test(&config->test, program, 0, &profile->integer, &profile->labels_agree, error);
     if (status == MQB_OK) {
         profile->name = mqb_strdup(rules.contract.profile);
         result->num_bracket++;

@@ -4,19 +4,15 @@
 #ifndef MQB_BRACKET_H
 #define MQB_BRACKET_H
 
-#include "report/report.h"
+#include "report/integer.h"
 
 struct mqb_bracket_config {
     const struct mqb_backend *backend;
     struct mqb_options *options;           /* of the backend; changed on the way, as they were in the end */
     const struct mqb_backend_rules *rules; /* of the run: the first profile, which has been evaluated */
-    const struct mqb_graph *trained;
     const struct mqb_deploy *deploy;
     const struct mqb_compute *compute;
-    struct mqb_pool *pool;
-    const struct mqb_dataset *dataset;
-    const struct mqb_normalize *normalize;
-    const float *fake_logits; /* of all test images */
+    struct mqb_integer_test test;          /* of all test images */
 };
 
 /* Runs the test images under every other choice of the backend's bracketing option, into result->bracket. Without such an

@@ -4,6 +4,7 @@
  */
 #include "report/prove.h"
 #include "report/engine.h"
+#include "report/integer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -262,15 +263,6 @@ static mqb_status compare_operators(struct proof *p, int first, int n, struct mq
     return status;
 }
 
-static int64_t argmax(const float *logits, int64_t classes)
-{
-    int64_t best = 0;
-    for (int64_t k = 1; k < classes; k++)
-        if (logits[k] > logits[best])
-            best = k;
-    return best;
-}
-
 static mqb_status compare_logits(struct proof *p, int n, struct mqb_error *error)
 {
     if (fread(p->their_logits, sizeof(float) * (size_t)p->classes, (size_t)n, p->logits) != (size_t)n)
@@ -279,8 +271,8 @@ static mqb_status compare_logits(struct proof *p, int n, struct mqb_error *error
         const float *ours = p->our_logits + i * p->classes, *theirs = p->their_logits + i * p->classes;
         for (int64_t k = 0; k < p->classes; k++)
             p->result->logits_differ += !(ours[k] == theirs[k]);
-        p->result->labels_differ += argmax(ours, p->classes) != argmax(theirs, p->classes);
     }
+    p->result->labels_differ += n - mqb_labels_agree(p->our_logits, p->their_logits, n, p->classes);
     p->result->logits += n * p->classes;
     p->result->images += n;
     return MQB_OK;

@@ -142,9 +142,9 @@ struct mqb_result {
 mqb_status mqb_job_run(const struct mqb_job_config *config, struct mqb_result **result, struct mqb_error *error);
 
 /* The inside of a job, for `mqbench profile`. Everything is the job's. */
-struct job;
+struct mqb_job;
 struct mqb_job_view {
-    struct job *job;
+    struct mqb_job *job;
     const struct mqb_session *session;
     const char *model;                  /* name of its file */
     const struct mqb_recipe *recipe;

@@ -6,7 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-#define BATCH 128
 #define LABEL_IMAGES 500
 
 static const struct {
@@ -71,59 +70,19 @@ out:
     return status;
 }
 
-/* ---- labels ---- */
-
-static int64_t argmax(const float *logits, int64_t classes)
-{
-    int64_t best = 0;
-    for (int64_t k = 1; k < classes; k++)
-        if (logits[k] > logits[best])
-            best = k;
-    return best;
-}
-
-static mqb_status count_labels(const struct mqb_waterfall_config *config, const struct mqb_program *program,
-                               struct mqb_waterfall_row *row, struct mqb_error *error)
-{
-    int64_t classes = mqb_program_num_classes(program);
-    float *logits = mqb_allocate_array(BATCH * (size_t)classes, sizeof *logits);
-    struct mqb_loader *loader = NULL;
-    mqb_status status = logits == NULL ? mqb_fail(error, MQB_ERR_MEMORY, "no memory for logits")
-                                       : mqb_session_loader(config->trained, config->dataset, MQB_SPLIT_TEST, BATCH,
-                                                            config->normalize, &loader, error);
-    if (status == MQB_OK)
-        status = mqb_loader_start(loader, 0, 0, error);
-    while (status == MQB_OK && row->integer.n < LABEL_IMAGES) {
-        struct mqb_batch batch;
-        int64_t done = row->integer.n;
-        if ((status = mqb_loader_next(loader, &batch, error)) != MQB_OK || batch.num_images == 0)
-            break;
-        int n = batch.num_images < LABEL_IMAGES - done ? batch.num_images : (int)(LABEL_IMAGES - done);
-        if ((status = mqb_program_run(program, config->pool, batch.x, n, logits, NULL, error)) != MQB_OK)
-            break;
-        mqb_accuracy_add(&row->integer, logits, batch.labels, n, classes);
-        for (int i = 0; i < n; i++)
-            row->labels_differ +=
-                argmax(logits + i * classes, classes) != argmax(config->fake_logits + (done + i) * classes, classes);
-    }
-    mqb_loader_destroy(loader);
-    mqb_deallocate(logits);
-    return status;
-}
-
 /* ---- what fake quantization makes of the first images ---- */
 
 static mqb_status gather(struct waterfall *w, struct mqb_error *error)
 {
     const struct mqb_waterfall_config *config = w->config;
-    const struct mqb_graph *trained = config->trained;
+    const struct mqb_graph *trained = config->test.trained;
     int64_t pixels = mqb_value_size(&trained->values[trained->input]);
     struct mqb_exec *exec = NULL;
     struct mqb_loader *loader = NULL;
     int batch_size, num_images;
     mqb_status status = MQB_OK;
     w->num_tensors = mqb_program_num_tensors(config->program);
-    mqb_compare_extent(config->program, config->dataset, &batch_size, &num_images);
+    mqb_compare_extent(config->program, config->test.dataset, &batch_size, &num_images);
     mqb_value_id *keep = mqb_allocate_array((size_t)w->num_tensors + 1, sizeof *keep);
     w->x = mqb_allocate_array((size_t)num_images, (size_t)pixels * sizeof *w->x);
     w->codes = mqb_allocate_array((size_t)w->num_tensors + 1, sizeof *w->codes);
@@ -135,12 +94,12 @@ static mqb_status gather(struct waterfall *w, struct mqb_error *error)
         enough = w->codes[t] != NULL;
     }
     struct mqb_exec_config exec_config = {
-        .graph = config->trained, .host = mqb_host_table(), .compute = config->compute, .pool = config->pool, .batch = batch_size,
+        .graph = config->test.trained, .host = mqb_host_table(), .compute = config->compute, .pool = config->test.pool, .batch = batch_size,
         .keep = keep, .num_keep = w->num_tensors,
     };
     status = enough ? mqb_exec_create(&exec_config, &exec, error) : mqb_fail(error, MQB_ERR_MEMORY, "no memory for the codes of %d images", num_images);
     if (status == MQB_OK)
-        status = mqb_session_loader(trained, config->dataset, MQB_SPLIT_TEST, batch_size, config->normalize, &loader, error);
+        status = mqb_session_loader(trained, config->test.dataset, MQB_SPLIT_TEST, batch_size, config->test.normalize, &loader, error);
     if (status == MQB_OK)
         status = mqb_loader_start(loader, 0, 0, error);
     for (int done = 0; done < num_images && status == MQB_OK;) {
@@ -173,6 +132,7 @@ static mqb_status add_row(struct waterfall *w, const char *name, uint32_t ideal,
     const struct mqb_waterfall_config *config = w->config;
     struct mqb_waterfall_row *row = &result->waterfall[result->num_waterfall];
     struct mqb_program *changed = NULL;
+    int64_t labels_agree;
     *row = (struct mqb_waterfall_row){.factor = name, .images = w->images.n};
     mqb_status status = ideal == 0 ? MQB_OK
                                    : mqb_program_create_ideal(config->deploy, config->rules, ideal, config->compute, &changed, error);
@@ -180,12 +140,13 @@ static mqb_status add_row(struct waterfall *w, const char *name, uint32_t ideal,
     if (status == MQB_OK && mqb_program_num_tensors(program) != w->num_tensors)
         status = mqb_fail(error, MQB_ERR_INTERNAL, "the integer program has other tensors when the factor \"%s\" is exchanged", name);
     if (status == MQB_OK)
-        status = mqb_waterfall_count(program, config->pool, &w->images, row, error);
+        status = mqb_waterfall_count(program, config->test.pool, &w->images, row, error);
     if (status == MQB_OK)
-        status = count_labels(config, program, row, error);
+        status = mqb_integer_test(&config->test, program, LABEL_IMAGES, &row->integer, &labels_agree, error);
     mqb_program_destroy(changed);
     if (status != MQB_OK)
         return status;
+    row->labels_differ = row->integer.n - labels_agree;
     result->num_waterfall++;
     if (config->progress != NULL && config->progress->report != NULL) {
         struct mqb_progress p = {"explain", result->num_waterfall, w->total, NAN,

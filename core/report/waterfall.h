@@ -5,18 +5,14 @@
 #ifndef MQB_WATERFALL_H
 #define MQB_WATERFALL_H
 
-#include "report/report.h"
+#include "report/integer.h"
 
 struct mqb_waterfall_config {
-    struct mqb_graph *trained;
     const struct mqb_deploy *deploy;
     const struct mqb_backend_rules *rules;
     const struct mqb_program *program; /* of the run */
     const struct mqb_compute *compute;
-    struct mqb_pool *pool;
-    const struct mqb_dataset *dataset;
-    const struct mqb_normalize *normalize;
-    const float *fake_logits; /* of all test images */
+    struct mqb_integer_test test; /* of all test images; quiet */
     const struct mqb_progress_sink *progress;
 };
 
