@@ -141,10 +141,15 @@ static int compare(struct compare_words *words)
     mqb_status status = mqb_grid_run(&words->grid, &grid, &error);
     cli_progress_end(&progress);
     bool printed = grid == NULL || print_grid(words, grid);
+    bool any = false;
+    for (int i = 0; grid != NULL && i < grid->num_cells; i++)
+        any |= grid->cells[i].state == MQB_CELL_DONE;
     mqb_grid_destroy(grid);
     if (status != MQB_OK)
         return cli_fail(status, &error);
-    return printed ? CLI_OK : CLI_FAILED;
+    if (printed && !any)
+        cli_error("no run of this comparison could be done; the reasons are below its table");
+    return printed && any ? CLI_OK : CLI_FAILED;
 }
 
 int cmd_compare(int argc, char **argv)

@@ -1,7 +1,6 @@
 /* grid.c - runs the cells of a comparison, or takes their records from a folder. */
-#include "report/grid.h"
+#include "report/grid_record.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,98 +8,6 @@
 static bool starts_new(const struct mqb_grid_config *config, const struct mqb_cell *cell)
 {
     return cell->seed == config->num_seeds;
-}
-
-static mqb_status set_reason(struct mqb_cell *cell, const char *reason, struct mqb_error *error)
-{
-    mqb_deallocate(cell->reason);
-    cell->reason = mqb_strdup(reason != NULL ? reason : "");
-    return cell->reason != NULL ? MQB_OK : mqb_fail(error, MQB_ERR_MEMORY, "no memory for a comparison");
-}
-
-/* ---- records ---- */
-
-/* The name says all that tells cells apart; '/' of "dorefa/pact" is no part of a file name. */
-static char *record_path(const struct mqb_grid_config *config, const struct mqb_cell *cell)
-{
-    char *name =
-        mqb_format("%s_%s_w%da%d_s%llu.json", config->backends[cell->backend], config->algos[cell->algo],
-                   config->bits[cell->bits][0], config->bits[cell->bits][1], (unsigned long long)config->seeds[cell->seed]);
-    for (char *c = name; c != NULL && *c != '\0'; c++)
-        *c = *c == '/' ? '+' : *c;
-    char *path = name != NULL ? mqb_path_join(config->folder, name) : NULL;
-    mqb_deallocate(name);
-    return path;
-}
-
-static double real_at(const json_t *root, const char *first, const char *second, const char *third)
-{
-    const json_t *value = json_object_get(json_object_get(root, first), second);
-    if (third != NULL)
-        value = json_object_get(value, third);
-    return json_is_number(value) ? json_number_value(value) : (double)NAN;
-}
-
-/* Fills the cell from a record; false if the text is no such record. */
-static bool read_record(struct mqb_cell *cell, const char *text, size_t size, struct mqb_error *error, mqb_status *status)
-{
-    json_t *root = json_loadb(text, size, 0, NULL);
-    const char *schema = json_string_value(json_object_get(root, "schema"));
-    bool good = schema != NULL && strcmp(schema, MQB_RESULT_SCHEMA) == 0;
-    if (good) {
-        const json_t *deployable = json_object_get(root, "deployable");
-        const char *ended = json_string_value(json_object_get(root, "ended"));
-        const char *reason = json_string_value(json_object_get(deployable, "reason"));
-        double agree = real_at(root, "agreement", "labels", NULL), images = real_at(root, "agreement", "images", NULL);
-        cell->state = ended != NULL ? MQB_CELL_ENDED : MQB_CELL_DONE;
-        cell->deployable = json_is_true(json_object_get(deployable, "ok"));
-        cell->fp32 = real_at(root, "accuracy", "fp32", "top1");
-        cell->fake = real_at(root, "accuracy", "fake", "top1");
-        cell->integer = real_at(root, "accuracy", "integer", "top1");
-        cell->n_test = (int64_t)real_at(root, "dataset", "n_test", NULL);
-        cell->labels_differ = isfinite(agree) && images > 0 ? (int64_t)rint(images * (100.0 - agree) / 100.0) : -1;
-        cell->seconds = real_at(root, "time", "total", NULL);
-        *status = set_reason(cell, ended != NULL ? ended : reason, error);
-    }
-    json_decref(root);
-    return good;
-}
-
-/* The record says which network, images and recipe it is of: one of another comparison in the same folder is refused. */
-static mqb_status check_same(const struct mqb_grid_config *config, const char *path, const char *text, size_t size,
-                             struct mqb_error *error)
-{
-    json_t *root = json_loadb(text, size, 0, NULL);
-    const char *dataset = json_string_value(json_object_get(json_object_get(root, "dataset"), "name"));
-    const char *asked = config->job.dataset != NULL ? config->job.dataset : "synth";
-    const char *model = json_string_value(json_object_get(json_object_get(root, "model"), "name"));
-    const char *file = config->job.model != NULL ? config->job.model : MQB_DEFAULT_MODEL, *slash = strrchr(file, '/');
-    mqb_status status = MQB_OK;
-    if (dataset == NULL || model == NULL || strcmp(dataset, asked) != 0 || strcmp(model, slash != NULL ? slash + 1 : file) != 0)
-        status = mqb_fail(error, MQB_ERR_ARGUMENT,
-                          "%s is of model %s and data %s, not of this comparison; name another folder with --out, or remove it",
-                          path, model != NULL ? model : "?", dataset != NULL ? dataset : "?");
-    json_decref(root);
-    return status;
-}
-
-static mqb_status take_record(const struct mqb_grid_config *config, struct mqb_cell *cell, const char *path,
-                              struct mqb_error *error)
-{
-    void *text = NULL;
-    size_t size;
-    mqb_status status = MQB_OK;
-    if (!mqb_file_exists(path))
-        return MQB_OK;
-    if ((status = mqb_file_read(path, (size_t)64 << 20, &text, &size, error)) != MQB_OK)
-        return status;
-    if (!read_record(cell, text, size, error, &status))
-        status = mqb_fail(error, MQB_ERR_FORMAT, "%s is no result record; remove it to run its cell anew", path);
-    if (status == MQB_OK)
-        status = check_same(config, path, text, size, error);
-    cell->taken = status == MQB_OK;
-    mqb_deallocate(text);
-    return status;
 }
 
 /* ---- progress: the phase of a cell, with the cell's place ahead of it ---- */
@@ -120,27 +27,6 @@ static void relay_report(void *context, const struct mqb_progress *progress)
 }
 
 /* ---- cells ---- */
-
-/* A setting of another cell's backend or algorithm is none of this cell's. */
-static bool is_foreign(const struct mqb_grid_config *config, const struct mqb_cell *cell, const char *key)
-{
-    size_t length = strcspn(key, ".");
-    bool named = false, own = false;
-    for (int i = 0; i < config->num_backends; i++)
-        if (strlen(config->backends[i]) == length && strncmp(config->backends[i], key, length) == 0) {
-            named = true;
-            own |= i == cell->backend;
-        }
-    for (int i = 0; i < config->num_algos; i++) {
-        const char *algo = config->algos[i], *slash = strchr(algo, '/');
-        size_t first = slash != NULL ? (size_t)(slash - algo) : strlen(algo);
-        bool weights = first == length && strncmp(algo, key, length) == 0;
-        bool activations = slash != NULL && strlen(slash + 1) == length && strncmp(slash + 1, key, length) == 0;
-        named |= weights || activations;
-        own |= (weights || activations) && i == cell->algo;
-    }
-    return named && !own;
-}
 
 static mqb_status run_cell(const struct mqb_grid_config *config, struct mqb_cell *cell, int place, int total, const char *path,
                            struct mqb_error *error)
@@ -173,7 +59,7 @@ static mqb_status run_cell(const struct mqb_grid_config *config, struct mqb_cell
     job.resume = false;
     job.num_set = 0;
     for (size_t i = 0; i < config->job.num_set; i++)
-        if (!is_foreign(config, cell, config->job.set_keys[i])) {
+        if (!mqb_cell_foreign(config, cell, config->job.set_keys[i])) {
             keys[job.num_set] = config->job.set_keys[i];
             values[job.num_set++] = config->job.set_values[i];
         }
@@ -186,9 +72,9 @@ static mqb_status run_cell(const struct mqb_grid_config *config, struct mqb_cell
         status = mqb_fail(error, ran, "%s", own.text);
     } else if (result == NULL) {
         cell->state = MQB_CELL_REFUSED;
-        status = set_reason(cell, own.text, error);
+        status = mqb_cell_set_reason(cell, own.text, error);
     } else if ((status = mqb_result_json(result, &text, error)) == MQB_OK) {
-        if (!read_record(cell, text, strlen(text), error, &status))
+        if (!mqb_cell_read(cell, text, strlen(text), error, &status))
             status = mqb_fail(error, MQB_ERR_INTERNAL, "a record that cannot be read back");
         if (status == MQB_OK && path != NULL)
             status = mqb_file_write(path, text, strlen(text), error);
@@ -228,15 +114,18 @@ mqb_status mqb_grid_run(const struct mqb_grid_config *config, struct mqb_grid **
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for a comparison");
     grid->config = config;
     mqb_status status = make_cells(grid, error);
+    char model_sha256[65] = "";
     if (status == MQB_OK && config->folder != NULL)
         status = mqb_dir_create(config->folder, error);
+    if (status == MQB_OK && config->folder != NULL && config->job.model != NULL)
+        status = mqb_sha256_file(config->job.model, model_sha256, error);
     for (int i = 0; i < grid->num_cells && status == MQB_OK; i++) {
         struct mqb_cell *cell = &grid->cells[i];
-        char *path = config->folder != NULL ? record_path(config, cell) : NULL;
+        char *path = config->folder != NULL ? mqb_cell_path(config, cell) : NULL;
         if (config->folder != NULL && path == NULL)
             status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for a path");
         if (status == MQB_OK && path != NULL)
-            status = take_record(config, cell, path, error);
+            status = mqb_cell_take(config, model_sha256, cell, path, error);
         if (status == MQB_OK && !cell->taken)
             status = run_cell(config, cell, i + 1, grid->num_cells, path, error);
         grid->num_done += status == MQB_OK;

@@ -194,7 +194,11 @@ mqb_status mqb_job_run(const struct mqb_job_config *config, struct mqb_result **
     job.result->activation_bits = config->activation_bits;
     job.result->io_bits = config->io_bits;
     job.result->seed = config->seed;
+    job.result->train_limit = config->train_limit;
+    job.result->test_limit = config->test_limit;
     mqb_status status = config->command_line != NULL ? mqb_result_set_command(job.result, config->command_line, &own) : MQB_OK;
+    if (status == MQB_OK)
+        status = mqb_result_set_settings(job.result, config->set_keys, config->set_values, config->num_set, &own);
     if (status == MQB_OK && (config->backend == NULL || (config->algo == NULL && (config->weight_algo == NULL || config->act_algo == NULL))))
         status = mqb_fail(&own, MQB_ERR_ARGUMENT, "a job needs a backend and an algorithm (or one for weights and one for activations)");
     if (status == MQB_OK)

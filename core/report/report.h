@@ -92,6 +92,7 @@ struct mqb_result {
     char *model_name, *model_sha256;
     char *dataset_name, *dataset_sha256;
     size_t n_train, n_test;
+    size_t train_limit, test_limit; /* 0: none */
     char *normalize;
     bool normalize_assumed; /* neither the command line nor the model said it */
     char *backend, *algo, *profile;
@@ -133,6 +134,8 @@ struct mqb_result {
     char *ended;            /* "" or the sentence with which the run ended early */
     char **command;         /* the words of the command line, copied from config->command_line */
     int num_command;
+    char **settings;        /* "KEY=VALUE" of each pair of config->set_keys and set_values, in order */
+    int num_settings;
 };
 
 /* ---- job.c ---- */
@@ -166,6 +169,8 @@ void mqb_result_destroy(struct mqb_result *result);
 
 /* Copies the words (NULL-terminated) for the record; the first call counts. */
 mqb_status mqb_result_set_command(struct mqb_result *result, const char *const *words, struct mqb_error *error);
+mqb_status mqb_result_set_settings(struct mqb_result *result, const char *const *keys, const char *const *values, size_t num,
+                                   struct mqb_error *error);
 /* The record as JSON text (NUL-terminated, freed by mqb_deallocate); keys in a fixed order. */
 mqb_status mqb_result_json(const struct mqb_result *result, char **text, struct mqb_error *error);
 /* screen.c: one screen of plain text for a terminal (freed by mqb_deallocate). `color`: ANSI colours. */

@@ -33,6 +33,8 @@ void mqb_result_destroy(struct mqb_result *result)
         mqb_deallocate(result->files[i]);
     for (int i = 0; i < result->num_command; i++)
         mqb_deallocate(result->command[i]);
+    for (int i = 0; i < result->num_settings; i++)
+        mqb_deallocate(result->settings[i]);
     for (int i = 0; i < result->num_bracket; i++)
         mqb_deallocate(result->bracket[i].name);
     for (int i = 0; i < result->num_costs; i++) {
@@ -46,6 +48,7 @@ void mqb_result_destroy(struct mqb_result *result)
     mqb_deallocate(result->plugins);
     mqb_deallocate(result->files);
     mqb_deallocate(result->command);
+    mqb_deallocate(result->settings);
     mqb_deallocate(result);
 }
 
@@ -63,6 +66,19 @@ mqb_status mqb_result_set_command(struct mqb_result *result, const char *const *
         else
             break;
     return result->num_command == (int)num_words ? MQB_OK : mqb_fail(error, MQB_ERR_MEMORY, "no memory for the command line");
+}
+
+mqb_status mqb_result_set_settings(struct mqb_result *result, const char *const *keys, const char *const *values, size_t num,
+                                   struct mqb_error *error)
+{
+    result->settings = mqb_allocate_array(num + 1, sizeof *result->settings);
+    for (size_t i = 0; result->settings != NULL && i < num; i++) {
+        if ((result->settings[i] = mqb_format("%s=%s", keys[i], values[i])) == NULL)
+            break;
+        result->num_settings++;
+    }
+    return result->settings != NULL && result->num_settings == (int)num ? MQB_OK
+                                                                        : mqb_fail(error, MQB_ERR_MEMORY, "no memory for the settings");
 }
 
 void mqb_wilson(int64_t hits, int64_t n, double *low, double *high)
@@ -236,9 +252,11 @@ static void add_setup(json_t *root, const struct mqb_result *r)
     json_object_set_new(root, "command", strings_json(r->command, r->num_command));
     json_object_set_new(root, "model", json_pack("{s:o, s:o}", "name", string(r->model_name), "sha256", string(r->model_sha256)));
     json_object_set_new(root, "dataset",
-                        json_pack("{s:o, s:o, s:s, s:I, s:I, s:o, s:b}", "name", string(r->dataset_name), "sha256",
+                        json_pack("{s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:b}", "name", string(r->dataset_name), "sha256",
                                   string(r->dataset_sha256), "split", "test", "n_train", (json_int_t)r->n_train, "n_test",
-                                  (json_int_t)r->n_test, "normalize", string(r->normalize), "normalize_assumed", r->normalize_assumed));
+                                  (json_int_t)r->n_test, "train_limit", (json_int_t)r->train_limit, "test_limit",
+                                  (json_int_t)r->test_limit, "normalize", string(r->normalize), "normalize_assumed",
+                                  r->normalize_assumed));
     json_object_set_new(root, "backend", string(r->backend));
     json_object_set_new(root, "profile", text_or_null(r->profile));
     json_object_set_new(root, "algo", string(r->algo));
@@ -251,6 +269,7 @@ static void add_setup(json_t *root, const struct mqb_result *r)
     json_object_set_new(root, "threads", json_integer(r->threads));
     json_object_set_new(root, "compute", json_pack("{s:o, s:o}", "id", string(r->compute), "isa", string(r->isa)));
     json_object_set_new(root, "recipe", recipe_json(&r->recipe));
+    json_object_set_new(root, "settings", strings_json(r->settings, r->num_settings));
 }
 
 /* What came out. */
@@ -315,7 +334,7 @@ mqb_status mqb_result_json(const struct mqb_result *result, char **text, struct 
     json_t *root = json_object();
     add_setup(root, result);
     add_outcome(root, result);
-    return dump(root, result->num_bracket > 0 ? 31 : 30, text, error);
+    return dump(root, result->num_bracket > 0 ? 32 : 31, text, error);
 }
 
 mqb_status mqb_fp32_json(const char *command, const struct mqb_fp32_config *config, const struct mqb_fp32_result *result,

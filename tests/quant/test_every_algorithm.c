@@ -114,21 +114,24 @@ static void check_table(const struct subject *s, const char *where, const struct
 }
 
 static void check_saved(const struct subject *s, const char *where, void *self, const struct mqb_scheme *scheme,
-                        const struct mqb_tensor_view *view, const float *y)
+                        const struct mqb_tensor_view *view, const float *x)
 {
     const struct mqb_quantizer *q = s->quantizer;
     size_t size = 0;
-    float again[MAX_SIZE];
+    float y[MAX_SIZE], again[MAX_SIZE];
     void *other;
     OK(q->save(self, NULL, &size, &err));
     char *buffer = malloc(size + 1);
     OK(q->save(self, buffer, &size, &err));
     OK(q->create(mqb_host_table(), scheme, s->options, &other, &err));
     OK(q->load(other, buffer, size, &err));
-    if (q->prepare != NULL)
+    if (q->prepare != NULL) {
+        OK(q->prepare(self, view, 0, &err));
         OK(q->prepare(other, view, 0, &err));
-    run_slices(q, other, scheme, view->num_elements, scheme->role == MQB_ROLE_WEIGHT ? view->data : y, NULL, again, NULL);
-    if (scheme->role == MQB_ROLE_WEIGHT && memcmp(again, y, (size_t)view->num_elements * sizeof(float)) != 0)
+    }
+    run_slices(q, self, scheme, view->num_elements, x, NULL, y, NULL);
+    run_slices(q, other, scheme, view->num_elements, x, NULL, again, NULL);
+    if (memcmp(again, y, (size_t)view->num_elements * sizeof(float)) != 0)
         fail_msg("%s, %s: a loaded state gives other numbers", s->entry->id, where);
     assert_int_not_equal(q->load(other, buffer, size - 1, &err), MQB_OK);
     if (size > 4) {
@@ -194,11 +197,8 @@ static void drive(const struct subject *s, const char *where, void *self, const 
     }
     struct mqb_tensor_view seen = view;
     seen.data = weight ? x : NULL;
-    if (q->prepare != NULL)
-        OK(q->prepare(self, &seen, 0, &err));
-    run_slices(q, self, scheme, size, x, NULL, y, NULL);
     if (q->save != NULL && q->load != NULL)
-        check_saved(s, where, self, scheme, &seen, y);
+        check_saved(s, where, self, scheme, &seen, x);
 }
 
 /* ---- all combinations ---- */

@@ -113,16 +113,63 @@ static void test_grid_records_are_taken_not_run_again(void **state)
     mqb_grid_destroy(grid);
 }
 
+/* Runs the comparison, which must end at its first record with these words. */
+static void refuses(const struct mqb_grid_config *c, const char *words)
+{
+    struct mqb_grid *grid;
+    assert_int_equal(mqb_grid_run(c, &grid, &err), MQB_ERR_ARGUMENT);
+    assert_non_null(strstr(err.text, "not of this comparison"));
+    if (strstr(err.text, words) == NULL)
+        fail_msg("\"%s\" is not in: %s", words, err.text);
+    assert_int_equal(grid->num_done, 0);
+    mqb_grid_destroy(grid);
+}
+
 static void test_grid_foreign_records_refused(void **state)
 {
     (void)state;
     struct mqb_grid_config c = config(folder);
     struct mqb_grid *grid;
     c.job.dataset = "synth:7";
-    assert_int_equal(mqb_grid_run(&c, &grid, &err), MQB_ERR_ARGUMENT);
-    assert_non_null(strstr(err.text, "not of this comparison"));
-    assert_int_equal(grid->num_done, 0);
+    refuses(&c, "synth:7");
+    c = config(folder);
+    c.job.test_limit = 32;
+    refuses(&c, "--test-limit 16, not 32");
+    c = config(folder);
+    c.job.bn_fold_given = true;
+    c.job.bn_fold = 1;
+    refuses(&c, "--bn-fold");
+    static const char *const other[] = {"1", "1", "16", "paper"}, *const more[] = {"recipe.lr"}, *const half[] = {"0.5"},
+                             *const component[] = {"academic.point"};
+    c = config(folder);
+    c.job.set_values = other;
+    refuses(&c, "epochs 0, not 1");
+    c = config(folder);
+    c.job.set_keys = more;
+    c.job.set_values = half;
+    c.job.num_set = 1;
+    refuses(&c, "lr 0.001, not 0.5");
+    c.job.set_keys = component;
+    refuses(&c, "academic.point=0.5");
+    /* What is left open is as the records have it. */
+    c = config(folder);
+    c.job.num_set = 0;
+    c.job.train_limit = c.job.test_limit = 0;
+    c.num_algos = 1;
+    OK(mqb_grid_run(&c, &grid, &err));
+    assert_true(grid->cells[0].taken);
     mqb_grid_destroy(grid);
+
+    char copy[] = "/tmp/mqbench_grid_model_XXXXXX", model[512], command[1200];
+    assert_non_null(mkdtemp(copy));
+    snprintf(model, sizeof model, "%s/resnet20_synth.onnx", copy);
+    snprintf(command, sizeof command, "cp '%s' '%s' && printf 'x' >> '%s'", MQB_SOURCE_DIR "/models/resnet20_synth.onnx", model, model);
+    assert_int_equal(system(command), 0);
+    c = config(folder);
+    c.job.model = model;
+    refuses(&c, "SHA-256");
+    snprintf(command, sizeof command, "rm -rf '%s'", copy);
+    assert_int_equal(system(command), 0);
 
     char path[512];
     snprintf(path, sizeof path, "%s/academic_ptq_minmax_w4a4_s5.json", folder);
