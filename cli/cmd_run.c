@@ -139,7 +139,7 @@ int cmd_run(int argc, char **argv)
         {"seed", "N", CLI_SEED, &job->seed, 0, INT64_MAX, "of everything random (default: 1000)", NULL},
         {"json", "FILE", CLI_TEXT, &words.json, 0, 0, "write the result record; - is standard output", NULL},
         {"out", "DIR", CLI_TEXT, &job->out, 0, 0, "keep the quantized network, its parameters and the checkpoint", NULL},
-        {"explain", NULL, CLI_SWITCH, &job->explain, 0, 0, "find out which rule of the library the integers owe their difference to",
+        {"waterfall", NULL, CLI_SWITCH, &job->waterfall, 0, 0, "find out which rule of the library the integers owe their difference to",
          NULL},
         {"resume", NULL, CLI_SWITCH, &job->resume, 0, 0, "go on from the checkpoint in the folder of --out", NULL},
         {NULL, NULL, CLI_SWITCH, NULL, 0, 0, NULL, NULL},

@@ -110,13 +110,13 @@ static mqb_status bracket(struct mqb_job *job, struct mqb_error *error)
 }
 
 /* Which part of the contract the integer result owes its difference to. */
-static mqb_status explain(struct mqb_job *job, struct mqb_error *error)
+static mqb_status waterfall(struct mqb_job *job, struct mqb_error *error)
 {
     struct mqb_waterfall_config config = {
         .deploy = job->deploy, .rules = &job->rules, .program = job->program, .compute = job->session.compute,
         .test = test_of(job, NULL), .progress = job->config->progress,
     };
-    return job->config->explain ? mqb_waterfall_run(&config, job->result, error) : MQB_OK;
+    return job->config->waterfall ? mqb_waterfall_run(&config, job->result, error) : MQB_OK;
 }
 
 static mqb_status compare(struct mqb_job *job, struct mqb_error *error)
@@ -149,7 +149,7 @@ mqb_status mqb_job_integers(struct mqb_job *job, struct mqb_error *error)
         return status;
     if (result->deployable &&
         ((status = evaluate_integer(job, error)) != MQB_OK || (status = compare(job, error)) != MQB_OK ||
-         (status = bracket(job, error)) != MQB_OK || (status = explain(job, error)) != MQB_OK))
+         (status = bracket(job, error)) != MQB_OK || (status = waterfall(job, error)) != MQB_OK))
         return status;
     if (job->config->out == NULL || job->program == NULL)
         return MQB_OK;

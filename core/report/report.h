@@ -38,7 +38,7 @@ struct mqb_job_config {
     const char *out;        /* folder for artefacts, or NULL */
     bool resume;
     bool bracket;           /* integers under every profile of a bracketed backend */
-    bool explain;           /* find out by substitution what integers and fake quantization differ by */
+    bool waterfall;         /* find out by substitution what integers and fake quantization differ by */
     bool force;             /* fake quantization alone for an algorithm that the backend's hardware cannot run */
     const char *const *command_line; /* argv, for the record; NULL-terminated, or NULL */
     const struct mqb_progress_sink *progress;

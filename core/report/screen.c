@@ -262,7 +262,7 @@ static void add_waterfall(struct screen *s, const struct mqb_result *r)
     const struct mqb_waterfall_row *deployed = r->waterfall;
     if (r->num_waterfall == 0)
         return;
-    label(s, "explained");
+    label(s, "waterfall");
     mqb_text_add(&s->text, "what differs from fake with one rule as in fake: codes of %lld, labels of %lld images\n\n",
                  (long long)deployed->images, (long long)deployed->integer.n);
     mqb_text_add(&s->text, "  %s%-20s %10s %11s  %10s %11s  %6s %7s  %8s%s\n", s->dim, "as in fake", "codes", "less", "alone", "less",

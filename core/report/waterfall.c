@@ -149,7 +149,7 @@ static mqb_status add_row(struct waterfall *w, const char *name, uint32_t ideal,
     row->labels_differ = row->integer.n - labels_agree;
     result->num_waterfall++;
     if (config->progress != NULL && config->progress->report != NULL) {
-        struct mqb_progress p = {"explain", result->num_waterfall, w->total, NAN,
+        struct mqb_progress p = {"waterfall", result->num_waterfall, w->total, NAN,
                                  (double)row->integer.top1 / (double)row->integer.n, mqb_seconds() - w->start};
         config->progress->report(config->progress->context, &p);
     }

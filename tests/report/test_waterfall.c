@@ -251,7 +251,7 @@ static void test_waterfall_mean_without_point_is_not_rounded(void **state)
 
 /* ---- the whole job ---- */
 
-static struct mqb_result *run_job(const char *backend, int bits, int threads, bool explain)
+static struct mqb_result *run_job(const char *backend, int bits, int threads, bool waterfall)
 {
     static const char *keys[] = {"recipe.epochs", "recipe.calibration_batches", "recipe.calibration_batch"};
     static const char *values[] = {"0", "2", "64"};
@@ -270,7 +270,7 @@ static struct mqb_result *run_job(const char *backend, int bits, int threads, bo
         .threads = threads,
         .train_limit = 256,
         .test_limit = 160,
-        .explain = explain,
+        .waterfall = waterfall,
     };
     struct mqb_result *result;
     OK(mqb_job_run(&config, &result, &err));
@@ -342,7 +342,7 @@ static void check_rows(const char *backend, int bits)
     char *screen;
     OK(mqb_result_screen(result, false, &screen, &err));
     assert_non_null(strstr(screen, "\n  alone  "));
-    assert_non_null(strstr(screen, "\n  explained  "));
+    assert_non_null(strstr(screen, "\n  waterfall  "));
     assert_non_null(strstr(screen, "\n  bias rounding  "));
     assert_non_null(strstr(screen, "\n  everything  "));
     mqb_deallocate(screen);
