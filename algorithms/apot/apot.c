@@ -273,7 +273,7 @@ static void apot_forward(const void *self, const struct mqb_slice *slice)
 {
     const struct apot *q = self;
     if (q->whole.point->scheme.bits == 8)
-        uniform_forward(grid_at(q->whole.point, 0), slice->size, slice->x, slice->y);
+        grid_forward(grid_at(q->whole.point, 0), slice->size, slice->x, slice->y);
     else
         (apot_is_weight(q)      ? forward_weight
          : q->whole.nonnegative ? forward_unsigned
@@ -350,7 +350,7 @@ static void apot_backward(const void *self, const struct mqb_slice *slice)
 {
     const struct apot *q = self;
     if (q->whole.point->scheme.bits == 8)
-        uniform_backward(grid_at(q->whole.point, 0), slice->size, slice->x, slice->dy, slice->dx);
+        grid_backward(grid_at(q->whole.point, 0), slice->size, slice->x, slice->dy, slice->dx);
     else
         (apot_is_weight(q) ? backward_weight : q->whole.nonnegative ? backward_unsigned : backward_signed)(q->grid, slice);
 }
@@ -435,7 +435,7 @@ static mqb_status apot_freeze(const void *self, const struct mqb_tensor_view *x,
         return status;
     for (int64_t i = 0; i < x->num_elements; i++) {
         if (point->scheme.bits == 8) {
-            codes[i] = uniform_code(grid_at(point, 0), x->data[i]);
+            codes[i] = grid_clipped_code(grid_at(point, 0), x->data[i]);
             continue;
         }
         float d = apot_ratio(q->grid, 1, x->data[i]);

@@ -154,7 +154,7 @@ static inline mqb_status dorefa_weight_freeze(const void *self, const struct mqb
         if (!grid_finite(x->data[i]))
             return point->host->fail(error, MQB_ERR_NUMERIC, "element %lld of the weight is not finite", (long long)i);
         struct grid g = grid_at(point, (int32_t)(i / size));
-        codes[i] = (int32_t)grid_clip(g, grid_code(g, (float)series_tanh((double)x->data[i]) / point->divisor));
+        codes[i] = grid_clipped_code(g, (float)series_tanh((double)x->data[i]) / point->divisor);
     }
     return MQB_OK;
 }

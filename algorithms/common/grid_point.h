@@ -5,16 +5,13 @@
  * Letters: s scale, z zero point, n = qmin, p = qmax.
  *   symmetric   s = max(-low, high) / ((p - n)/2), or / (p - n) if no code is negative;   z = 0
  *   affine      s = (high - low) / (p - n),   z = clip(n - rne(low / s), n, p)
- *   q = clip(rne(x * (1/s)) + z, n, p)        y = (q - z) * s        per tensor and per channel
+ * and codes and values as grid.h has them.
  */
 #ifndef ALGORITHMS_GRID_POINT_H
 #define ALGORITHMS_GRID_POINT_H
 
+#include "grid.h"
 #include "range_state.h"
-
-#include <mqbench/numeric.h>
-#include <mqbench/plugin.h>
-#include <mqbench/quantizer.h>
 
 #include <float.h>
 #include <math.h>
@@ -53,35 +50,9 @@ struct grid_point {
     struct grid_largest *largest;
 };
 
-/* What the loops need, by value. */
-struct grid {
-    float s, inv, z, n, p;
-};
-
 static inline struct grid grid_at(const struct grid_point *point, int32_t channel)
 {
-    struct grid g;
-    g.s = point->scale[channel];
-    g.inv = 1.0f / g.s;
-    g.z = (float)point->zero_point[channel];
-    g.n = (float)point->scheme.qmin;
-    g.p = (float)point->scheme.qmax;
-    return g;
-}
-
-/* The code before it is clipped. Beyond +-2048 every code is out of range whatever the zero point. */
-static inline float grid_code(struct grid g, float x)
-{
-    float v = x * g.inv;
-    v = v > 2048.0f ? 2048.0f : v;
-    v = v < -2048.0f ? -2048.0f : v;
-    return mqb_rne_small(v) + g.z;
-}
-
-static inline float grid_clip(struct grid g, float code)
-{
-    code = code > g.p ? g.p : code;
-    return code < g.n ? g.n : code;
+    return grid_of(&point->scheme, point->scale[channel], point->zero_point[channel]);
 }
 
 static inline void grid_set_range(struct grid_point *point, int32_t channel, float low, float high)

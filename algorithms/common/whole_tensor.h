@@ -9,6 +9,7 @@
 #define ALGORITHMS_WHOLE_TENSOR_H
 
 #include "grid_point.h"
+#include "grid_slice.h"
 
 struct whole_tensor {
     struct grid_point *point;
@@ -125,32 +126,6 @@ static inline mqb_status whole_tensor_init(struct whole_tensor *whole, struct mq
         point->scale[0] = s < FLT_EPSILON ? FLT_EPSILON : s;
     }
     return MQB_OK;
-}
-
-/* ---- 8 bits ---- */
-
-MQB_MULTIVERSION
-static void uniform_forward(struct grid g, int64_t size, const float *x, float *y)
-{
-    MQB_LOOP_INDEPENDENT
-    for (int64_t i = 0; i < size; i++)
-        y[i] = (grid_clip(g, grid_code(g, x[i])) - g.z) * g.s;
-}
-
-MQB_MULTIVERSION
-static void uniform_backward(struct grid g, int64_t size, const float *x, const float *dy, float *dx)
-{
-    MQB_LOOP_INDEPENDENT
-    for (int64_t i = 0; i < size; i++) {
-        float code = grid_code(g, x[i]), pass = dy[i];
-        pass = code > g.p ? 0.0f : pass;
-        dx[i] = code < g.n ? 0.0f : pass;
-    }
-}
-
-static inline int32_t uniform_code(struct grid g, float x)
-{
-    return (int32_t)grid_clip(g, grid_code(g, x));
 }
 
 /* What may be frozen: `x` has weights, finite ones. */

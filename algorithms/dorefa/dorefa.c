@@ -13,6 +13,7 @@
  * `compat = toolkit`: the zero point and the weights likewise; the grid of weights is that of calibration.
  */
 #include "../common/dorefa_weight.h"
+#include "../common/grid_slice.h"
 
 #define DOREFA_STATE_MAGIC 0x31524f44u /* "DOR1" */
 
@@ -64,25 +65,6 @@ static mqb_status dorefa_prepare(void *self, const struct mqb_tensor_view *x, in
     return status;
 }
 
-MQB_MULTIVERSION
-static void activation_forward(struct grid g, int64_t size, const float *x, float *y)
-{
-    MQB_LOOP_INDEPENDENT
-    for (int64_t i = 0; i < size; i++)
-        y[i] = (grid_clip(g, grid_code(g, x[i])) - g.z) * g.s;
-}
-
-MQB_MULTIVERSION
-static void activation_backward(struct grid g, int64_t size, const float *x, const float *dy, float *dx)
-{
-    MQB_LOOP_INDEPENDENT
-    for (int64_t i = 0; i < size; i++) {
-        float code = grid_code(g, x[i]), pass = dy[i];
-        pass = code > g.p ? 0.0f : pass;
-        dx[i] = code < g.n ? 0.0f : pass;
-    }
-}
-
 static void dorefa_forward(const void *self, const struct mqb_slice *slice)
 {
     const struct grid_point *point = self;
@@ -90,7 +72,7 @@ static void dorefa_forward(const void *self, const struct mqb_slice *slice)
     if (point->scheme.role == MQB_ROLE_WEIGHT)
         dorefa_weight_forward(g, point->divisor, slice->size, slice->x, slice->y);
     else
-        activation_forward(g, slice->size, slice->x, slice->y);
+        grid_forward(g, slice->size, slice->x, slice->y);
 }
 
 static void dorefa_backward(const void *self, const struct mqb_slice *slice)
@@ -99,7 +81,7 @@ static void dorefa_backward(const void *self, const struct mqb_slice *slice)
     if (point->scheme.role == MQB_ROLE_WEIGHT)
         dorefa_weight_backward(point, slice);
     else
-        activation_backward(grid_at(point, slice->channel), slice->size, slice->x, slice->dy, slice->dx);
+        grid_backward(grid_at(point, slice->channel), slice->size, slice->x, slice->dy, slice->dx);
 }
 
 static void dorefa_complete(const void *self, const double *sums, float *dx)

@@ -4,21 +4,14 @@
  * squared error, ptq_kl the one that loses the least information. Nothing is learned; the network's weights still can be, the
  * rounding passed straight through.
  *
- * Letters: s scale, z zero point, n = qmin, p = qmax, x input, dy gradient at y.
- *
- *   q  = rne(x * (1/s)) + z           per tensor and per channel alike: the order of torch.fake_quantize
- *   y  = (clip(q, n, p) - z) * s
- *   dx = dy where n <= q <= p, else 0
+ * Codes, values and gradients are those of ../common/grid.h.
  *
  * `range = ema`: the range of a batch moves a tenth of the way, instead of covering all batches.
  * `compat = toolkit`: as in the published toolkit, an affine zero point goes with the power-of-two scale as it was before
  * rounding, and ptq_mse searches every batch of activations by itself.
  */
+#include "../common/grid_slice.h"
 #include "../common/range_state.h"
-
-#include <mqbench/numeric.h>
-#include <mqbench/plugin.h>
-#include <mqbench/quantizer.h>
 
 #include <float.h>
 #include <math.h>
@@ -34,11 +27,6 @@ struct ptq {
     int round_last;                   /* the observers do not know that the scale is a power of two */
     float *scale;                     /* num_channels each */
     int32_t *zero_point;
-};
-
-/* What the loops need, by value. */
-struct ptq_range {
-    float s, inv, z, n, p;
 };
 
 static void ptq_destroy(void *self)
@@ -162,57 +150,19 @@ static mqb_status ptq_init(void *self, struct mqb_error *error)
     return status;
 }
 
-static struct ptq_range ptq_range_at(const struct ptq *q, int32_t channel)
+static struct grid ptq_grid_at(const struct ptq *q, int32_t channel)
 {
-    struct ptq_range r;
-    r.s = q->scale[channel];
-    r.inv = 1.0f / r.s;
-    r.z = (float)q->zero_point[channel];
-    r.n = (float)q->scheme.qmin;
-    r.p = (float)q->scheme.qmax;
-    return r;
-}
-
-/* Beyond +-2048 every code is out of range whatever the zero point, and within it mqb_rne_small is exact. */
-static inline float ptq_code(struct ptq_range r, float x)
-{
-    float v = x * r.inv;
-    v = v > 2048.0f ? 2048.0f : v;
-    v = v < -2048.0f ? -2048.0f : v;
-    return mqb_rne_small(v) + r.z;
-}
-
-MQB_MULTIVERSION
-static void forward_slice(struct ptq_range r, int64_t size, const float *x, float *y)
-{
-    MQB_LOOP_INDEPENDENT
-    for (int64_t i = 0; i < size; i++) {
-        float code = ptq_code(r, x[i]);
-        code = code > r.p ? r.p : code;
-        code = code < r.n ? r.n : code;
-        y[i] = (code - r.z) * r.s;
-    }
-}
-
-MQB_MULTIVERSION
-static void backward_slice(struct ptq_range r, int64_t size, const float *x, const float *dy, float *dx)
-{
-    MQB_LOOP_INDEPENDENT
-    for (int64_t i = 0; i < size; i++) {
-        float code = ptq_code(r, x[i]), g = dy[i];
-        g = code > r.p ? 0.0f : g;
-        dx[i] = code < r.n ? 0.0f : g;
-    }
+    return grid_of(&q->scheme, q->scale[channel], q->zero_point[channel]);
 }
 
 static void ptq_forward(const void *self, const struct mqb_slice *slice)
 {
-    forward_slice(ptq_range_at(self, slice->channel), slice->size, slice->x, slice->y);
+    grid_forward(ptq_grid_at(self, slice->channel), slice->size, slice->x, slice->y);
 }
 
 static void ptq_backward(const void *self, const struct mqb_slice *slice)
 {
-    backward_slice(ptq_range_at(self, slice->channel), slice->size, slice->x, slice->dy, slice->dx);
+    grid_backward(ptq_grid_at(self, slice->channel), slice->size, slice->x, slice->dy, slice->dx);
 }
 
 static mqb_status ptq_qparams(const void *self, struct mqb_qparams *qparams, struct mqb_error *error)
@@ -233,8 +183,7 @@ static mqb_status ptq_freeze(const void *self, const struct mqb_tensor_view *x, 
     for (int64_t i = 0; i < x->num_elements; i++) {
         if (!(fabsf(x->data[i]) <= FLT_MAX))
             return q->host->fail(error, MQB_ERR_NUMERIC, "element %lld of the weight is not finite", (long long)i);
-        int32_t code = (int32_t)ptq_code(ptq_range_at(q, (int32_t)(i / size)), x->data[i]);
-        codes[i] = code < q->scheme.qmin ? q->scheme.qmin : code > q->scheme.qmax ? q->scheme.qmax : code;
+        codes[i] = grid_clipped_code(ptq_grid_at(q, (int32_t)(i / size)), x->data[i]);
     }
     return MQB_OK;
 }

@@ -312,7 +312,7 @@ static void qil_forward(const void *self, const struct mqb_slice *slice)
     const struct qil *q = self;
     const struct grid_point *point = q->whole.point;
     if (point->scheme.bits == 8)
-        uniform_forward(grid_at(point, 0), slice->size, slice->x, slice->y);
+        grid_forward(grid_at(point, 0), slice->size, slice->x, slice->y);
     else if (q->learn_gamma)
         forward_powered(q->interval, slice->size, slice->x, slice->y);
     else if (qil_is_signed(q))
@@ -397,7 +397,7 @@ static void qil_backward(const void *self, const struct mqb_slice *slice)
     const struct qil *q = self;
     const struct grid_point *point = q->whole.point;
     if (point->scheme.bits == 8)
-        uniform_backward(grid_at(point, 0), slice->size, slice->x, slice->dy, slice->dx);
+        grid_backward(grid_at(point, 0), slice->size, slice->x, slice->dy, slice->dx);
     else if (q->learn_gamma)
         backward_powered(q->interval, slice);
     else if (qil_is_signed(q))
@@ -464,7 +464,7 @@ static mqb_status qil_freeze(const void *self, const struct mqb_tensor_view *x, 
     if (status != MQB_OK)
         return status;
     for (int64_t i = 0; i < x->num_elements; i++)
-        codes[i] = point->scheme.bits == 8 ? uniform_code(grid_at(point, 0), x->data[i])
+        codes[i] = point->scheme.bits == 8 ? grid_clipped_code(grid_at(point, 0), x->data[i])
                                            : (int32_t)qil_code(q->interval, 1, q->learn_gamma, x->data[i]);
     return MQB_OK;
 }
