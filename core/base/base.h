@@ -93,6 +93,8 @@ void mqb_shuffle(uint64_t seed, uint64_t stream, uint32_t *index, uint32_t n);
 double mqb_exp(double x);
 double mqb_log2(double x);
 double mqb_ln(double x);
+/* y[i] = mqb_ln(x[i]), the same bits, in vectors; every x positive, normal and finite. y may be x. */
+void mqb_ln_each(const double *x, double *y, int n);
 double mqb_tanh(double x);
 double mqb_sin(double x);
 double mqb_cos(double x);

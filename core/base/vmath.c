@@ -2,7 +2,10 @@
  * same bits. Series after range reduction; relative error below 1e-14. */
 #include "base/base.h"
 
+#include <mqbench/plugin.h>
+
 #include <math.h>
+#include <string.h>
 
 #define LN2_HIGH 6.93147180369123816490e-01
 #define LN2_LOW 1.90821492927058770002e-10
@@ -56,6 +59,43 @@ double mqb_ln(double x)
     int e;
     double ln_m = split_ln(x, &e);
     return e * LN2_HIGH + (ln_m + e * LN2_LOW);
+}
+
+#define BLOCK 16
+
+/* mqb_ln without its special cases; frexp by the bits. */
+MQB_MULTIVERSION
+static void ln_block(const double *x, double *y)
+{
+    for (int i = 0; i < BLOCK; i++) {
+        uint64_t bits;
+        double m, e, sum = 0.0;
+        memcpy(&bits, &x[i], sizeof bits);
+        e = (double)(int32_t)(bits >> 52) - 1022.0;
+        bits = (bits & 0xfffffffffffffull) | 1022ull << 52;
+        memcpy(&m, &bits, sizeof m);
+        bool low = m < 0.70710678118654752440;
+        m = low ? m * 2.0 : m;
+        e = low ? e - 1.0 : e;
+        double s = (m - 1.0) / (m + 1.0), s2 = s * s;
+        for (int k = 23; k >= 1; k -= 2)
+            sum = sum * s2 + 1.0 / k;
+        y[i] = e * LN2_HIGH + (2.0 * s * sum + e * LN2_LOW);
+    }
+}
+
+void mqb_ln_each(const double *x, double *y, int n)
+{
+    int i = 0;
+    for (; i + BLOCK <= n; i += BLOCK)
+        ln_block(x + i, y + i);
+    if (i < n) {
+        double rest[BLOCK];
+        for (int k = 0; k < BLOCK; k++)
+            rest[k] = i + k < n ? x[i + k] : 1.0;
+        ln_block(rest, rest);
+        memcpy(y + i, rest, (size_t)(n - i) * sizeof *y);
+    }
 }
 
 double mqb_log2(double x)

@@ -93,15 +93,16 @@ struct mqb_histogram_bin {
 struct mqb_histogram {
     double limit;
     struct mqb_histogram_bin *bins; /* MQB_HISTOGRAM_BINS */
-    double total;
+    double total, zeros; /* numbers seen, and those of them that are 0 */
 };
 /* Adds n finite numbers; the range doubles (pairs of bins merge) until it holds max_abs. */
 mqb_status mqb_histogram_add(struct mqb_histogram *histogram, float max_abs, const float *x, int64_t n,
                              struct mqb_error *error);
 void mqb_histogram_release(struct mqb_histogram *histogram);
-/* Squared error of all numbers under these parameters. */
-double mqb_histogram_error(const struct mqb_histogram *histogram, const struct mqb_scheme *scheme, float scale,
-                           int32_t zero_point);
+#define MQB_HISTOGRAM_MAX_RANGES 96
+/* Squared error of all numbers under each of `n` parameters, at most MQB_HISTOGRAM_MAX_RANGES. */
+void mqb_histogram_errors(const struct mqb_histogram *histogram, const struct mqb_scheme *scheme, const float *scales,
+                          const int32_t *zero_points, int n, double *errors);
 /* The number below which the share `q` of all lies, linear within a bin. */
 double mqb_histogram_quantile(const struct mqb_histogram *histogram, double q);
 

@@ -35,11 +35,24 @@ static void block_bins(const float *x, double limit, double per_unit, int32_t *b
     }
 }
 
-/* Adds up to BLOCK numbers in their order. A zero only counts, and rectified tensors are half zeros: they are counted apart. */
+/* A bin as one vector; the compiler makes two of it where vectors are shorter. */
+typedef double bin_lanes __attribute__((vector_size(4 * sizeof(double)), aligned(sizeof(double)), may_alias));
+
+/* Adds numbers to their bins in their order: a bin's sums depend on it. */
+MQB_MULTIVERSION
+static void add_to_bins(struct mqb_histogram_bin *bins, const float *x, const int32_t *bin, int n)
+{
+    for (int k = 0; k < n; k++) {
+        double v = (double)x[k];
+        *(bin_lanes *)(void *)&bins[bin[k]] += (bin_lanes){1.0, v, v * v, 0.0};
+    }
+}
+
+/* Adds up to BLOCK numbers. A zero only counts, and rectified tensors are half zeros: they are counted apart. */
 static int add_block(struct mqb_histogram *histogram, const float *x, int n, double per_unit)
 {
-    float rest[BLOCK];
-    int32_t bins[BLOCK], used[BLOCK];
+    float rest[BLOCK], used[BLOCK];
+    int32_t bins[BLOCK];
     int num_used = 0;
     if (n < BLOCK) {
         memset(rest, 0, sizeof rest);
@@ -47,16 +60,11 @@ static int add_block(struct mqb_histogram *histogram, const float *x, int n, dou
     }
     block_bins(x, histogram->limit, per_unit, bins);
     for (int i = 0; i < n; i++) {
-        used[num_used] = i;
+        used[num_used] = x[i];
+        bins[num_used] = bins[i];
         num_used += x[i] != 0.0f;
     }
-    for (int k = 0; k < num_used; k++) {
-        double v = (double)x[used[k]];
-        int32_t bin = bins[used[k]];
-        histogram->bins[bin].count += 1.0;
-        histogram->bins[bin].sum += v;
-        histogram->bins[bin].square += v * v;
-    }
+    add_to_bins(histogram->bins, used, bins, num_used);
     return n - num_used;
 }
 
@@ -80,6 +88,7 @@ mqb_status mqb_histogram_add(struct mqb_histogram *histogram, float max_abs, con
         zeros += add_block(histogram, x + i, n - i < BLOCK ? (int)(n - i) : BLOCK, per_unit);
     histogram->bins[HALF].count += (double)zeros;
     histogram->total += (double)n;
+    histogram->zeros += (double)zeros;
     return MQB_OK;
 }
 
@@ -89,24 +98,46 @@ void mqb_histogram_release(struct mqb_histogram *histogram)
     histogram->bins = NULL;
 }
 
-double mqb_histogram_error(const struct mqb_histogram *histogram, const struct mqb_scheme *scheme, float scale,
-                           int32_t zero_point)
+/* The parameters that are compared, side by side. */
+struct ranges {
+    float inverse[MQB_HISTOGRAM_MAX_RANGES], scale[MQB_HISTOGRAM_MAX_RANGES];
+    float low[MQB_HISTOGRAM_MAX_RANGES], high[MQB_HISTOGRAM_MAX_RANGES]; /* ends, as codes from zero */
+    double error[MQB_HISTOGRAM_MAX_RANGES];
+};
+
+/* Adds the error of one bin, all of whose numbers get the code of their mean, under all parameters at once. */
+MQB_MULTIVERSION
+static void add_bin_error(const struct mqb_histogram_bin *bin, struct ranges *ranges)
 {
-    const float inv = 1.0f / scale;
-    double error = 0.0;
-    for (int i = 0; i < MQB_HISTOGRAM_BINS; i++) {
-        const struct mqb_histogram_bin *bin = &histogram->bins[i];
-        if (bin->count == 0.0)
-            continue;
-        float v = (float)(bin->sum / bin->count) * inv;
-        v = v > 2048.0f ? 2048.0f : v < -2048.0f ? -2048.0f : v;
-        int32_t code = (int32_t)mqb_rne_small(v) + zero_point;
-        code = code < scheme->qmin ? scheme->qmin : code > scheme->qmax ? scheme->qmax : code;
-        double level = (double)((float)(code - zero_point) * scale);
-        double e = bin->square - 2.0 * level * bin->sum + level * level * bin->count;
-        error += e > 0.0 ? e : 0.0;
+    const float mean = (float)(bin->sum / bin->count);
+    const double count = bin->count, sum = bin->sum, square = bin->square;
+    for (int i = 0; i < MQB_HISTOGRAM_MAX_RANGES; i++) {
+        float v = mean * ranges->inverse[i];
+        v = v > 2048.0f ? 2048.0f : v;
+        v = v < -2048.0f ? -2048.0f : v;
+        v = mqb_rne_small(v);
+        v = v < ranges->low[i] ? ranges->low[i] : v;
+        v = v > ranges->high[i] ? ranges->high[i] : v;
+        double level = (double)(v * ranges->scale[i]);
+        double e = square - 2.0 * level * sum + level * level * count;
+        ranges->error[i] += e > 0.0 ? e : 0.0;
     }
-    return error;
+}
+
+void mqb_histogram_errors(const struct mqb_histogram *histogram, const struct mqb_scheme *scheme, const float *scales,
+                          const int32_t *zero_points, int n, double *errors)
+{
+    struct ranges ranges = {.error = {0.0}};
+    for (int i = 0; i < n; i++) {
+        ranges.inverse[i] = 1.0f / scales[i];
+        ranges.scale[i] = scales[i];
+        ranges.low[i] = (float)(scheme->qmin - zero_points[i]);
+        ranges.high[i] = (float)(scheme->qmax - zero_points[i]);
+    }
+    for (int i = 0; i < MQB_HISTOGRAM_BINS; i++)
+        if (histogram->bins[i].count != 0.0)
+            add_bin_error(&histogram->bins[i], &ranges);
+    memcpy(errors, ranges.error, (size_t)n * sizeof *errors);
 }
 
 double mqb_histogram_quantile(const struct mqb_histogram *histogram, double q)

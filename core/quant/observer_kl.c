@@ -17,11 +17,14 @@
  */
 #include "quant/observer.h"
 
+#include <mqbench/plugin.h>
+
 #include <math.h>
 #include <string.h>
 
 #define BINS MQB_HISTOGRAM_BINS
 #define MAX_CANDIDATES 512
+#define MAX_CODES 256 /* looked at together */
 #define SMALLEST_Q 1e-9
 
 /* Over the bins before bin i, exact zeros left out. */
@@ -31,7 +34,6 @@ struct kl_sums {
 
 struct kl_state {
     float min, max; /* weights: widest of the batches */
-    double zeros;
     struct mqb_histogram histogram;
     struct kl_sums *sums; /* activations: made when the range is asked for */
 };
@@ -47,11 +49,11 @@ static double count_log_count(double count)
     return count > 0.0 ? count * mqb_ln(count) : 0.0;
 }
 
-static void sum_bins(const struct mqb_histogram *histogram, double zeros, struct kl_sums *sums)
+static void sum_bins(const struct mqb_histogram *histogram, struct kl_sums *sums)
 {
     sums->count[0] = sums->log[0] = sums->used[0] = 0.0;
     for (int i = 0; i < BINS; i++) {
-        double count = histogram->bins[i].count - (i == BINS / 2 ? zeros : 0.0);
+        double count = histogram->bins[i].count - (i == BINS / 2 ? histogram->zeros : 0.0);
         sums->count[i + 1] = sums->count[i] + count;
         sums->log[i + 1] = sums->log[i] + count_log_count(count);
         sums->used[i + 1] = sums->used[i] + (count > 0.0);
@@ -59,10 +61,18 @@ static void sum_bins(const struct mqb_histogram *histogram, double zeros, struct
 }
 
 /* The first bin whose middle is not below `value`. */
-static int bin_from(double value, double limit)
+static inline int bin_from(double value, double limit)
 {
     double bin = ceil((value / limit + 1.0) * (BINS / 2) - 0.5);
     return bin < 0.0 ? 0 : bin > BINS ? BINS : (int)bin;
+}
+
+/* bins[i]: the first bin of code low + i + 1. */
+MQB_MULTIVERSION
+static void upper_ends(int32_t low, int num_codes, double scale, double limit, int32_t *bins)
+{
+    for (int i = 0; i < num_codes; i++)
+        bins[i] = bin_from(((double)(low + i) + 0.5) * scale, limit);
 }
 
 /* Where the share of a code's bins counts: the outermost ones also hold what was clipped. */
@@ -76,8 +86,14 @@ static double bin_count(const struct kl_sums *sums, int bin)
     return sums->count[bin + 1] - sums->count[bin];
 }
 
-/* One code: sum of P over bins [begin, end) times ln of what each of those gets in Q. Counts, not shares. */
-static double code_term(const struct kl_sums *sums, const struct kl_clipped *clipped, double kept, int begin, int end)
+/* The codes whose bins are not all empty: what they hold, what of it was not moved there, and their bins in use. Counts, not
+ * shares. */
+struct kl_codes {
+    double p[MAX_CODES], inside[MAX_CODES], used[MAX_CODES], log_q[MAX_CODES];
+    int num;
+};
+
+static void add_code(const struct kl_sums *sums, const struct kl_clipped *clipped, int begin, int end, struct kl_codes *codes)
 {
     double inside = sums->count[end] - sums->count[begin], used = sums->used[end] - sums->used[begin], p = inside;
     if (clipped->first >= begin && clipped->first < end && clipped->below > 0.0) {
@@ -88,10 +104,47 @@ static double code_term(const struct kl_sums *sums, const struct kl_clipped *cli
         p += clipped->above;
         used += bin_count(sums, clipped->last) == 0.0 && !(clipped->last == clipped->first && clipped->below > 0.0);
     }
-    if (p == 0.0)
-        return 0.0;
-    double q = inside / (used * kept);
-    return p * mqb_ln(q > SMALLEST_Q ? q : SMALLEST_Q);
+    codes->p[codes->num] = p;
+    codes->inside[codes->num] = inside;
+    codes->used[codes->num] = used;
+    codes->num += p != 0.0;
+}
+
+/* What each bin of a code gets in Q. */
+MQB_MULTIVERSION
+static void code_shares(const struct kl_codes *codes, double kept, double *q)
+{
+    for (int i = 0; i < codes->num; i++) {
+        double share = codes->inside[i] / (codes->used[i] * kept);
+        q[i] = share > SMALLEST_Q ? share : SMALLEST_Q;
+    }
+}
+
+/* The sum of P ln Q over bins [first, end), a number of codes at a time. */
+static double cross_entropy(const struct kl_search *search, const struct kl_clipped *clipped, double kept, int32_t low,
+                            int32_t high, double scale)
+{
+    struct kl_codes codes;
+    int32_t next[MAX_CODES];
+    int begin = clipped->first;
+    double sum = 0.0;
+    for (int32_t from = low; from <= high; from += MAX_CODES) {
+        int num_codes = high - from < MAX_CODES ? high - from + 1 : MAX_CODES;
+        upper_ends(from, num_codes, scale, search->limit, next);
+        if (from + num_codes > high)
+            next[num_codes - 1] = clipped->last + 1;
+        codes.num = 0;
+        for (int i = 0; i < num_codes; i++)
+            if (next[i] > begin) {
+                add_code(search->sums, clipped, begin, next[i], &codes);
+                begin = next[i];
+            }
+        code_shares(&codes, kept, codes.log_q);
+        mqb_ln_each(codes.log_q, codes.log_q, codes.num);
+        for (int i = 0; i < codes.num; i++)
+            sum += codes.p[i] * codes.log_q[i];
+    }
+    return sum;
 }
 
 /* D(P || Q), or -1 if nothing lies inside. */
@@ -114,14 +167,7 @@ static double divergence(const struct kl_search *search, float scale, int32_t ze
         entropy += count_log_count(lower + clipped.below) - count_log_count(lower);
         entropy += count_log_count(upper + clipped.above) - count_log_count(upper);
     }
-    double cross = 0.0;
-    int begin = first;
-    for (int32_t code = low; code <= high; code++) {
-        int next = code == high ? end : bin_from((code + 0.5) * s, search->limit);
-        if (next > begin)
-            cross += code_term(sums, &clipped, kept, begin, next);
-        begin = next > begin ? next : begin;
-    }
+    double cross = cross_entropy(search, &clipped, kept, low, high, s);
     double d = (entropy - cross) / total - mqb_ln(total);
     return d > 0.0 ? d : 0.0;
 }
@@ -153,14 +199,6 @@ static void search_range(const struct kl_search *search, float min, float max, f
     }
 }
 
-static double count_zeros(const float *x, int64_t n)
-{
-    int64_t zeros = 0;
-    for (int64_t i = 0; i < n; i++)
-        zeros += x[i] == 0.0f;
-    return (double)zeros;
-}
-
 static mqb_status kl_observe(const struct mqb_observer *observer, const struct mqb_observer_channel *base, void *state,
                              const float *x, int64_t n, struct mqb_error *error)
 {
@@ -169,7 +207,6 @@ static mqb_status kl_observe(const struct mqb_observer *observer, const struct m
     if (observer->scheme.role != MQB_ROLE_WEIGHT) {
         if (!kl->sums && !(kl->sums = mqb_allocate(sizeof(*kl->sums))))
             return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the running sums of a histogram");
-        kl->zeros += count_zeros(x, n);
         return mqb_histogram_add(&kl->histogram, max_abs, x, n, error);
     }
     /* A weight is seen whole: what stays of a channel is its range, not its histogram. */
@@ -183,7 +220,7 @@ static mqb_status kl_observe(const struct mqb_observer *observer, const struct m
     if (status == MQB_OK) {
         struct kl_search tensor = {&observer->scheme, sums, histogram.limit};
         float min, max;
-        sum_bins(&histogram, count_zeros(x, n), sums);
+        sum_bins(&histogram, sums);
         search_range(&tensor, base->batch_min, base->batch_max, &min, &max);
         kl->min = base->num_batches == 1 || min < kl->min ? min : kl->min;
         kl->max = base->num_batches == 1 || max > kl->max ? max : kl->max;
@@ -200,7 +237,7 @@ static void kl_qparams(const struct mqb_observer *observer, const struct mqb_obs
     float min = kl->min, max = kl->max;
     if (observer->scheme.role != MQB_ROLE_WEIGHT) {
         struct kl_search batches = {&observer->scheme, kl->sums, kl->histogram.limit};
-        sum_bins(&kl->histogram, kl->zeros, kl->sums);
+        sum_bins(&kl->histogram, kl->sums);
         search_range(&batches, base->min, base->max, &min, &max);
     }
     mqb_observer_from_range(&observer->scheme, min, max, scale, zero_point);

@@ -8,6 +8,7 @@
 
 #define STEPS_TENSOR 95
 #define STEPS_CHANNEL 80
+_Static_assert(STEPS_TENSOR <= MQB_HISTOGRAM_MAX_RANGES, "all steps are compared at once");
 
 struct mse_state {
     float min, max; /* weights: best range so far */
@@ -24,19 +25,23 @@ struct mse_search {
 static void search(const struct mse_search *search, float min, float max, float *best_min, float *best_max)
 {
     int steps = search->scheme->per_channel ? STEPS_CHANNEL : STEPS_TENSOR;
-    double best = -1.0;
+    float keep[STEPS_TENSOR], scale[STEPS_TENSOR];
+    int32_t zero_point[STEPS_TENSOR];
+    double error[STEPS_TENSOR], best = -1.0;
     for (int i = 0; i < steps; i++) {
-        float keep = (float)(1.0 - 0.01 * i), scale;
-        int32_t zero_point;
-        mqb_observer_from_range(search->scheme, min * keep, max * keep, &scale, &zero_point);
-        double error = search->x ? mqb_observer_error(search->scheme, scale, zero_point, search->x, search->n)
-                                 : mqb_histogram_error(search->histogram, search->scheme, scale, zero_point);
-        if (best < 0.0 || error < best) {
-            best = error;
-            *best_min = min * keep;
-            *best_max = max * keep;
-        }
+        keep[i] = (float)(1.0 - 0.01 * i);
+        mqb_observer_from_range(search->scheme, min * keep[i], max * keep[i], &scale[i], &zero_point[i]);
+        if (search->x)
+            error[i] = mqb_observer_error(search->scheme, scale[i], zero_point[i], search->x, search->n);
     }
+    if (!search->x)
+        mqb_histogram_errors(search->histogram, search->scheme, scale, zero_point, steps, error);
+    for (int i = 0; i < steps; i++)
+        if (best < 0.0 || error[i] < best) {
+            best = error[i];
+            *best_min = min * keep[i];
+            *best_max = max * keep[i];
+        }
 }
 
 static mqb_status mse_observe(const struct mqb_observer *observer, const struct mqb_observer_channel *base, void *state,

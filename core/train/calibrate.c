@@ -29,6 +29,18 @@ struct calibration {
     int role, n;              /* of the tensors that are being observed; images */
 };
 
+/* Points are independent of each other, so they may work at the same time; the first one that fails is named after `what`. */
+static mqb_status each_point(struct calibration *c, void (*task)(void *context, int index, int worker), const char *what,
+                             struct mqb_error *error)
+{
+    mqb_pool_run(c->pool, c->points->num_points, task, c);
+    for (int i = 0; i < c->points->num_points; i++)
+        if (c->errors[i].reserved != MQB_OK)
+            return mqb_fail(error, (mqb_status)c->errors[i].reserved, "%s \"%s\": %s", what, c->points->points[i]->name,
+                            c->errors[i].text);
+    return MQB_OK;
+}
+
 static void observe_point(void *context, int index, int worker)
 {
     (void)worker;
@@ -42,17 +54,20 @@ static void observe_point(void *context, int index, int worker)
     c->errors[index].reserved = (uint32_t)point->quantizer->observe(point->self, &view, &c->errors[index]);
 }
 
-/* Points are independent of each other, so they may look at the same time; the first one that fails is named. */
 static mqb_status observe(struct calibration *c, int role, int n, struct mqb_error *error)
 {
     c->role = role;
     c->n = n;
-    mqb_pool_run(c->pool, c->points->num_points, observe_point, c);
-    for (int i = 0; i < c->points->num_points; i++)
-        if (c->errors[i].reserved != MQB_OK)
-            return mqb_fail(error, (mqb_status)c->errors[i].reserved, "calibrating \"%s\": %s", c->points->points[i]->name,
-                            c->errors[i].text);
-    return MQB_OK;
+    return each_point(c, observe_point, "calibrating", error);
+}
+
+static void init_point(void *context, int index, int worker)
+{
+    (void)worker;
+    const struct calibration *c = context;
+    struct mqb_point *point = c->points->points[index];
+    c->errors[index] = (struct mqb_error)MQB_ERROR_INIT;
+    c->errors[index].reserved = (uint32_t)point->quantizer->init(point->self, &c->errors[index]);
 }
 
 static mqb_status begin(struct calibration *c, const struct mqb_compute *compute, int batch, struct mqb_error *error)
@@ -70,7 +85,13 @@ static mqb_status begin(struct calibration *c, const struct mqb_compute *compute
             keep[num_keep++] = c->graph->nodes[points->points[i]->node].inputs[0];
     mqb_points_set_mode(c->points, MQB_POINT_OFF);
     struct mqb_exec_config config = {
-        .graph = c->graph, .host = mqb_host_table(), .compute = compute, .pool = c->pool, .batch = batch, .keep = keep, .num_keep = num_keep,
+        .graph = c->graph,
+        .host = mqb_host_table(),
+        .compute = compute,
+        .pool = c->pool,
+        .batch = batch,
+        .keep = keep,
+        .num_keep = num_keep,
     };
     mqb_status status = mqb_exec_create(&config, &c->exec, error);
     if (status == MQB_OK)
@@ -90,21 +111,17 @@ static mqb_status add_images(struct calibration *c, const float *x, int n, struc
 /* First values from what was seen, if all went well; leaves the points on. */
 static mqb_status end(struct calibration *c, mqb_status status, struct mqb_error *error)
 {
-    for (int i = 0; i < c->points->num_points && status == MQB_OK; i++) {
-        struct mqb_point *point = c->points->points[i];
-        status = point->quantizer->init(point->self, error);
-        if (status != MQB_OK)
-            mqb_fail_prefix(error, status, "initial scale of \"%s\"", point->name);
-    }
+    if (status == MQB_OK)
+        status = each_point(c, init_point, "initial scale of", error);
     mqb_points_set_mode(c->points, MQB_POINT_ON);
     mqb_exec_destroy(c->exec);
     mqb_deallocate(c->errors);
     return status;
 }
 
-mqb_status mqb_calibrate(struct mqb_graph *graph, struct mqb_points *points, const struct mqb_compute *compute, struct mqb_pool *pool,
-                         struct mqb_loader *loader, int batch, int num_batches, const struct mqb_progress_sink *progress,
-                         struct mqb_error *error)
+mqb_status mqb_calibrate(struct mqb_graph *graph, struct mqb_points *points, const struct mqb_compute *compute,
+                         struct mqb_pool *pool, struct mqb_loader *loader, int batch, int num_batches,
+                         const struct mqb_progress_sink *progress, struct mqb_error *error)
 {
     struct calibration c = {.graph = graph, .points = points, .pool = pool};
     double start = mqb_seconds();
@@ -123,7 +140,8 @@ mqb_status mqb_calibrate(struct mqb_graph *graph, struct mqb_points *points, con
         }
     }
     if (status == MQB_OK && seen == 0)
-        status = mqb_fail(error, MQB_ERR_ARGUMENT, "calibration needs at least one image; give a data set with a training split");
+        status =
+            mqb_fail(error, MQB_ERR_ARGUMENT, "calibration needs at least one image; give a data set with a training split");
     return end(&c, status, error);
 }
 

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <setjmp.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -52,6 +53,28 @@ static void test_ln_ends_as_defined(void **state)
     assert_true(isnan(mqb_ln(NAN)));
 }
 
+static void test_ln_each_equals_ln_bit_for_bit(void **state)
+{
+    (void)state;
+    enum { MANY = 37 }; /* no multiple of a vector */
+    double x[MANY], y[MANY], start = 2.3e-308;
+    while (start < 1e300) {
+        for (int i = 0; i < MANY; i++)
+            x[i] = start = start * 1.37;
+        x[MANY / 2] = 1.0;
+        x[MANY / 3] = 0.70710678118654752440;
+        mqb_ln_each(x, y, MANY);
+        for (int i = 0; i < MANY; i++) {
+            assert_near(y[i], log(x[i]), "ln", x[i]);
+            assert_true(y[i] == mqb_ln(x[i]));
+        }
+    }
+    memcpy(y, x, sizeof y);
+    mqb_ln_each(y, y, 5); /* in place; the rest is left alone */
+    for (int i = 0; i < MANY; i++)
+        assert_true(y[i] == (i < 5 ? mqb_ln(x[i]) : x[i]));
+}
+
 static void test_log2_powers_exact_and_range_matches_libm(void **state)
 {
     (void)state;
@@ -93,6 +116,7 @@ int main(void)
         cmocka_unit_test(test_exp_ends_as_defined),
         cmocka_unit_test(test_ln_range_matches_libm),
         cmocka_unit_test(test_ln_ends_as_defined),
+        cmocka_unit_test(test_ln_each_equals_ln_bit_for_bit),
         cmocka_unit_test(test_log2_powers_exact_and_range_matches_libm),
         cmocka_unit_test(test_tanh_range_matches_libm),
         cmocka_unit_test(test_sin_cos_range_matches_libm),

@@ -144,8 +144,8 @@ static void test_kl_equals_slow_search(void **state)
     static double histogram[BINS];
     for (int kind = NORMAL; kind <= SKEWED; kind++) {
         float *x = sample_of((enum sample)kind, N);
-        for (int variant = 0; variant < 12; variant++) {
-            int form = variant % 3, bits = variant < 3 ? 2 : variant < 6 ? 4 : variant < 9 ? 6 : 8;
+        for (int variant = 0; variant < 15; variant++) {
+            int form = variant % 3, bits = variant < 3 ? 2 : variant < 6 ? 4 : variant < 9 ? 6 : variant < 12 ? 8 : 10;
             struct mqb_scheme scheme = scheme_of(MQB_ROLE_ACTIVATION, bits, form == 0, form < 2, 1);
             float scale, want = 0.0f;
             int32_t zero;

@@ -7,8 +7,8 @@
  *          -> per training step: prepare, forward on slices, backward on slices, reduce
  *          -> qparams / freeze -> destroy
  *
- * Threads: create, init, prepare, reduce, freeze, save, load and destroy are called by one thread at a time. observe is called
- * by one thread at a time for an instance, but several instances may observe at once.
+ * Threads: create, prepare, reduce, freeze, save, load and destroy are called by one thread at a time. observe and init are
+ * called by one thread at a time for an instance, but several instances may be in them at once.
  * forward and backward are called concurrently on disjoint slices and must treat `self` as read-only; sums go to the
  * accumulators in the slice. The host adds accumulators in one fixed order, so results do not depend on threads.
  */
