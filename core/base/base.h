@@ -34,6 +34,8 @@ const char *mqb_nearest(const char *name, const char *const *candidates, size_t 
 /* 64-byte aligned, zeroed; NULL for size 0 or no memory. Large blocks ask for huge pages. */
 void *mqb_allocate(size_t size);
 void *mqb_allocate_array(size_t count, size_t size); /* NULL on overflow */
+/* Not zeroed: large blocks are addresses alone until they are written. */
+void *mqb_reserve_array(size_t count, size_t size);
 void mqb_deallocate(void *memory);                   /* NULL allowed */
 char *mqb_strdup(const char *text);                  /* NULL on no memory; freed by mqb_deallocate */
 char *mqb_format(const char *format, ...) MQB_PRINTF(1, 2); /* same */

@@ -33,6 +33,14 @@ void *mqb_allocate_array(size_t count, size_t size)
     return mqb_allocate(total);
 }
 
+void *mqb_reserve_array(size_t count, size_t size)
+{
+    size_t total;
+    if (__builtin_mul_overflow(count, size, &total) || total == 0 || total > SIZE_MAX - HUGE_PAGE)
+        return NULL;
+    return aligned_alloc(64, (total + 63) / 64 * 64);
+}
+
 void mqb_deallocate(void *memory)
 {
     free(memory);

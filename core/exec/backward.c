@@ -19,28 +19,31 @@ static float *head_gradient(const struct mqb_exec *exec, const struct step *step
 
 struct chain_pass {
     const struct step *step;
-    int grain;
-    const float *in, *dout;
-    const float *sides[MQB_MAX_CHAIN];
+    struct source in, sides[MQB_MAX_CHAIN];
+    const float *dout;
     float *dsides[MQB_MAX_CHAIN];
     double *sums[MQB_MAX_CHAIN];
-    float *inputs[MQB_MAX_CHAIN]; /* recomputed input blocks of nodes 1.. */
+    float *inputs[MQB_MAX_CHAIN]; /* blocks: recomputed inputs of nodes 1.., for codes that of node 0 */
+    float *side_blocks[MQB_MAX_CHAIN]; /* for codes; NULL: no side */
     float *dblock;
 };
 
 static void start_chain(const struct mqb_exec *exec, const struct step *step, int grain, int worker, struct chain_pass *pass)
 {
-    *pass = (struct chain_pass){.step = step, .grain = grain};
-    pass->in = grain_value(exec, step->in, grain, worker);
+    *pass = (struct chain_pass){.step = step};
+    pass->in = mqb_grain_source(exec, step->in, grain, worker);
     pass->dout = grain_gradient(exec, step->out, grain);
-    size_t block_size = ((size_t)step->block_rows * (size_t)step->channels + 15) / 16 * 16;
+    size_t block_size = chain_block_floats(step);
     float *scratch = (float *)(void *)(exec->scratch + (size_t)worker * exec->scratch_size);
+    pass->dblock = scratch + (size_t)step->num_nodes * block_size;
+    float *next = pass->dblock;
     for (int k = 0; k < step->num_nodes; k++) {
         const struct node_state *state = &exec->nodes[step->nodes[k]];
         const struct mqb_node *node = state->context.node;
         mqb_value_id side = node->num_inputs > 1 ? node->inputs[1 - step->running[k]] : MQB_NONE;
         if (side != MQB_NONE && exec->values[side].place != PLACE_FIXED) {
-            pass->sides[k] = grain_value(exec, side, grain, worker);
+            pass->sides[k] = mqb_grain_source(exec, side, grain, worker);
+            pass->side_blocks[k] = next += block_size;
             if (step->writes_side[k] != 0)
                 pass->dsides[k] = grain_gradient(exec, side, grain);
         }
@@ -50,7 +53,6 @@ static void start_chain(const struct mqb_exec *exec, const struct step *step, in
         }
         pass->inputs[k] = scratch + (size_t)k * block_size;
     }
-    pass->dblock = scratch + (size_t)step->num_nodes * block_size;
 }
 
 /* Backwards through the nodes last..first of a chain for one block; the gradient at the input of `first` goes to `target`. */
@@ -59,10 +61,14 @@ static void chain_block(const struct mqb_exec *exec, const struct chain_pass *pa
 {
     const struct step *step = pass->step;
     struct mqb_op_block block = *origin;
-    block.in[0] = pass->in + offset;
+    int64_t size = block.rows * block.channels;
+    const float *in = mqb_source_floats(&pass->in, offset, size, pass->inputs[0]), *sides[MQB_MAX_CHAIN];
+    for (int k = 0; k < step->num_nodes; k++)
+        sides[k] = pass->side_blocks[k] != NULL ? mqb_source_floats(&pass->sides[k], offset, size, pass->side_blocks[k]) : NULL;
+    block.in[0] = in;
     for (int k = 0; k + 1 < step->num_nodes; k++) { /* recompute, in cache, what forward did not keep */
         const struct mqb_op_context *context = &exec->nodes[step->nodes[k]].context;
-        block.in[1] = pass->sides[k] != NULL ? pass->sides[k] + offset : NULL;
+        block.in[1] = sides[k];
         block.out = pass->inputs[k + 1];
         context->node->op->forward_block(context, &block);
         block.in[0] = block.out;
@@ -71,8 +77,8 @@ static void chain_block(const struct mqb_exec *exec, const struct chain_pass *pa
     block.dout = pass->dout + offset;
     for (int k = step->num_nodes - 1; k >= first; k--) {
         const struct mqb_op_context *context = &exec->nodes[step->nodes[k]].context;
-        block.in[0] = k == 0 ? pass->in + offset : pass->inputs[k];
-        block.in[1] = pass->sides[k] != NULL ? pass->sides[k] + offset : NULL;
+        block.in[0] = k == 0 ? in : pass->inputs[k];
+        block.in[1] = sides[k];
         block.din[0] = k == first ? target : pass->dblock;
         block.din[1] = pass->dsides[k] != NULL ? pass->dsides[k] + offset : NULL;
         block.accumulate_side = step->writes_side[k] == 2;
@@ -140,27 +146,7 @@ void mqb_run_backward_action(struct mqb_exec *exec, const struct action *action,
         chain_backward(exec, action, grain, worker);
         return;
     }
-    const struct node_state *state = &exec->nodes[step->nodes[0]];
-    const struct mqb_node *node = state->context.node;
-    struct mqb_op_grain view = {
-        .images = mqb_grain_images(exec, grain),
-        .index = grain,
-        .first_image = (int64_t)grain * exec->grain_images,
-        .dout = grain_gradient(exec, step->out, grain),
-        .scratch = exec->scratch + (size_t)worker * exec->scratch_size,
-    };
-    for (int i = 0; i < node->num_inputs; i++) {
-        mqb_value_id in = node->inputs[i];
-        if (in == MQB_NONE)
-            continue;
-        view.in[i] = grain_value(exec, in, grain, worker);
-        if (state->partial[i] != NULL)
-            view.din[i] = state->partial[i] + (size_t)grain * (size_t)exec->values[in].size;
-        else if (step->writes_input[i] != 0)
-            view.din[i] = grain_gradient(exec, in, grain);
-        view.accumulate[i] = step->writes_input[i] == 2;
-    }
-    node->op->backward(&state->context, &view);
+    mqb_run_grain(exec, step, grain, worker, true);
 }
 
 struct stage_run {

@@ -110,8 +110,8 @@ static bool overlaps(const struct buffer *a, const struct buffer *b)
     return a->first <= b->last && b->first <= a->last;
 }
 
-/* Largest first, each at the lowest offset that is free during its life. */
-static mqb_status place_buffers(struct mqb_exec *exec, struct buffer *buffers, int count, struct mqb_error *error)
+/* Largest first, each at the lowest offset that is free during its life; `total` bytes in all. */
+static mqb_status place_buffers(const struct buffer *buffers, int count, size_t *total, struct mqb_error *error)
 {
     int *order = mqb_allocate_array((size_t)count + 1, sizeof *order);
     if (order == NULL)
@@ -126,7 +126,7 @@ static mqb_status place_buffers(struct mqb_exec *exec, struct buffer *buffers, i
         order[at] = i;
     }
     for (int i = 0; i < used; i++) {
-        struct buffer *buffer = &buffers[order[i]];
+        const struct buffer *buffer = &buffers[order[i]];
         size_t offset = 0;
         for (bool moved = true; moved;) {
             moved = false;
@@ -139,8 +139,8 @@ static mqb_status place_buffers(struct mqb_exec *exec, struct buffer *buffers, i
             }
         }
         *buffer->offset = offset;
-        if (offset + buffer->size > exec->arena_size)
-            exec->arena_size = offset + buffer->size;
+        if (offset + buffer->size > *total)
+            *total = offset + buffer->size;
     }
     mqb_deallocate(order);
     return MQB_OK;
@@ -159,7 +159,8 @@ mqb_status mqb_plan_buffers(struct mqb_exec *exec, struct mqb_error *error)
     struct mqb_graph *graph = exec->config.graph;
     int num_values = graph->num_values, count = 2 * num_values + exec->num_steps;
     mqb_status status = MQB_OK;
-    struct buffer *buffers = mqb_allocate_array((size_t)count + 1, sizeof *buffers);
+    /* Behind the arena's buffers those of the spare. */
+    struct buffer *buffers = mqb_allocate_array((size_t)(count + num_values) + 1, sizeof *buffers);
     bool *inside = mqb_allocate_array((size_t)num_values + 1, sizeof *inside); /* inner values of chains: never in memory */
     if (buffers == NULL || inside == NULL) {
         status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for the plan");
@@ -168,6 +169,8 @@ mqb_status mqb_plan_buffers(struct mqb_exec *exec, struct mqb_error *error)
     for (int i = 0; i < count; i++)
         buffers[i] = (struct buffer){-1, -1, 0, NULL};
     find_lifetimes(exec, buffers);
+    for (int i = 0; i < num_values; i++)
+        buffers[count + i] = (struct buffer){buffers[i].first, buffers[i].last, 0, NULL};
     for (int s = 0; s < exec->num_steps; s++)
         for (int k = 0; k + 1 < exec->steps[s].num_nodes; k++)
             inside[plan_node(exec, exec->steps[s].nodes[k])->output] = true;
@@ -180,6 +183,12 @@ mqb_status mqb_plan_buffers(struct mqb_exec *exec, struct mqb_error *error)
             v->place = PLACE_WHOLE;
             v->owned = true;
             status = allocate_whole(exec, &v->whole, v->size, error);
+        } else if (v->point != NULL) {
+            v->place = PLACE_SPARE;
+            buffers[i].size = plan_align((size_t)exec->grain_images * (size_t)v->size);
+            buffers[i].offset = &v->codes_offset;
+            buffers[count + i].size = bytes;
+            buffers[count + i].offset = &v->offset;
         } else if (i != graph->input) {
             v->place = PLACE_ARENA;
             buffers[i].size = bytes;
@@ -204,7 +213,9 @@ mqb_status mqb_plan_buffers(struct mqb_exec *exec, struct mqb_error *error)
         head->offset = &exec->steps[s].head_gradient;
     }
     if (status == MQB_OK)
-        status = place_buffers(exec, buffers, count, error);
+        status = place_buffers(buffers, count, &exec->arena_size, error);
+    if (status == MQB_OK)
+        status = place_buffers(buffers + count, num_values, &exec->spare_size, error);
     if (status != MQB_OK)
         goto out;
 
@@ -216,8 +227,10 @@ mqb_status mqb_plan_buffers(struct mqb_exec *exec, struct mqb_error *error)
     exec->scratch_size = plan_align(exec->scratch_size) + PLAN_ALIGN;
     exec->arena = mqb_allocate_array((size_t)exec->num_arenas, exec->arena_size);
     exec->scratch = mqb_allocate_array((size_t)threads, exec->scratch_size);
+    if (exec->spare_size > 0)
+        exec->spare = mqb_reserve_array((size_t)exec->num_arenas, exec->spare_size);
     exec->memory += (size_t)exec->num_arenas * exec->arena_size + (size_t)threads * exec->scratch_size;
-    if (exec->arena == NULL || exec->scratch == NULL) {
+    if (exec->arena == NULL || exec->scratch == NULL || (exec->spare_size > 0 && exec->spare == NULL)) {
         status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for activations (%zu bytes); try a smaller --batch",
                           (size_t)exec->num_arenas * exec->arena_size);
         goto out;

@@ -3,48 +3,117 @@
 
 #include <string.h>
 
-/* A grain operator's view of its operands. */
-static void fill_grain(const struct mqb_exec *exec, const struct step *step, int grain, int worker, struct mqb_op_grain *view)
+void mqb_chain_forward(struct mqb_exec *exec, const struct step *step, int grain, int worker)
 {
-    const struct mqb_node *node = exec->nodes[step->nodes[0]].context.node;
+    int64_t rows = mqb_grain_images(exec, grain) * step->rows_per_image;
+    int64_t first_row = (int64_t)grain * exec->grain_images * step->rows_per_image;
+    float *scratch = (float *)(void *)(exec->scratch + (size_t)worker * exec->scratch_size);
+    size_t block_size = chain_block_floats(step);
+    struct source in = mqb_grain_source(exec, step->in, grain, worker), sides[MQB_MAX_CHAIN];
+    float *out = grain_value(exec, step->out, grain, worker);
+    bool coded = mqb_begin_coded(exec, step->out, grain), side[MQB_MAX_CHAIN];
+    for (int k = 0; k < step->num_nodes; k++) {
+        const struct mqb_node *node = exec->nodes[step->nodes[k]].context.node;
+        mqb_value_id id = node->num_inputs > 1 ? node->inputs[1 - step->running[k]] : MQB_NONE;
+        side[k] = id != MQB_NONE && exec->values[id].place != PLACE_FIXED;
+        if (side[k])
+            sides[k] = mqb_grain_source(exec, id, grain, worker);
+    }
+    for (int64_t row = 0; row < rows; row += step->block_rows) {
+        struct mqb_op_block block = {
+            .rows = rows - row < step->block_rows ? rows - row : step->block_rows,
+            .channels = step->channels,
+            .first_row = first_row + row,
+        };
+        int64_t offset = row * step->channels, size = block.rows * step->channels;
+        block.in[0] = mqb_source_floats(&in, offset, size, scratch);
+        block.out = coded ? scratch : out + offset;
+        for (int k = 0; k < step->num_nodes; k++) {
+            const struct mqb_op_context *context = &exec->nodes[step->nodes[k]].context;
+            block.in[1] = side[k] ? mqb_source_floats(&sides[k], offset, size, scratch + block_size) : NULL;
+            context->node->op->forward_block(context, &block);
+            block.in[0] = block.out;
+        }
+        if (coded)
+            coded = mqb_add_coded(exec, step->out, grain, worker, offset, size, scratch);
+    }
+}
+
+/* ---- grain operators ---- */
+
+/* A grain operator's view of its operands; din and dout too if `backward`. */
+static void fill_grain(const struct mqb_exec *exec, const struct step *step, int grain, int worker, bool backward,
+                       struct mqb_op_grain *view)
+{
+    const struct node_state *state = &exec->nodes[step->nodes[0]];
+    const struct mqb_node *node = state->context.node;
     *view = (struct mqb_op_grain){
         .images = mqb_grain_images(exec, grain),
         .index = grain,
         .first_image = (int64_t)grain * exec->grain_images,
         .scratch = exec->scratch + (size_t)worker * exec->scratch_size,
     };
-    for (int i = 0; i < node->num_inputs; i++)
-        view->in[i] = node->inputs[i] == MQB_NONE ? NULL : grain_value(exec, node->inputs[i], grain, worker);
-    view->out = grain_value(exec, step->out, grain, worker);
+    if (backward)
+        view->dout = grain_gradient(exec, step->out, grain);
+    else
+        view->out = grain_value(exec, step->out, grain, worker);
+    for (int i = 0; i < node->num_inputs; i++) {
+        mqb_value_id in = node->inputs[i];
+        if (in == MQB_NONE)
+            continue;
+        struct source source = mqb_grain_source(exec, in, grain, worker);
+        view->in[i] = source.floats;
+        if (i == 0 && node->op->takes_codes)
+            view->codes = source.codes;
+        if (!backward)
+            continue;
+        if (state->partial[i] != NULL)
+            view->din[i] = state->partial[i] + (size_t)grain * (size_t)exec->values[in].size;
+        else if (step->writes_input[i] != 0)
+            view->din[i] = grain_gradient(exec, in, grain);
+        view->accumulate[i] = step->writes_input[i] == 2;
+    }
 }
 
-void mqb_chain_forward(struct mqb_exec *exec, const struct step *step, int grain, int worker)
+/* The view of one image of a grain, with floats of what is codes. All inputs are batched. */
+static void take_image(const struct mqb_exec *exec, const struct step *step, int grain, int worker, int image,
+                       const struct mqb_op_grain *whole, struct mqb_op_grain *view)
 {
-    int64_t rows = mqb_grain_images(exec, grain) * step->rows_per_image;
-    int64_t first_row = (int64_t)grain * exec->grain_images * step->rows_per_image;
-    const float *in = grain_value(exec, step->in, grain, worker);
-    float *out = grain_value(exec, step->out, grain, worker);
-    const float *sides[MQB_MAX_CHAIN];
-    for (int k = 0; k < step->num_nodes; k++) {
-        const struct mqb_node *node = exec->nodes[step->nodes[k]].context.node;
-        mqb_value_id side = node->num_inputs > 1 ? node->inputs[1 - step->running[k]] : MQB_NONE;
-        sides[k] = side != MQB_NONE && exec->values[side].place != PLACE_FIXED ? grain_value(exec, side, grain, worker) : NULL;
+    const struct mqb_node *node = exec->nodes[step->nodes[0]].context.node;
+    float *decoded = (float *)(void *)((uint8_t *)whole->scratch + exec->decoded_at);
+    int64_t out_offset = image * exec->values[step->out].size;
+    *view = *whole;
+    view->images = 1;
+    view->first_image += image;
+    view->out = whole->out != NULL ? whole->out + out_offset : NULL;
+    view->dout = whole->dout != NULL ? whole->dout + out_offset : NULL;
+    for (int i = 0; i < node->num_inputs; i++) {
+        int64_t size = exec->values[node->inputs[i]].size;
+        struct source source = mqb_grain_source(exec, node->inputs[i], grain, worker);
+        view->in[i] = mqb_source_floats(&source, image * size, size, decoded);
+        view->din[i] = whole->din[i] != NULL ? whole->din[i] + image * size : NULL;
+        if (source.codes.data != NULL)
+            decoded += size;
     }
-    for (int64_t row = 0; row < rows; row += step->block_rows) {
-        int64_t offset = row * step->channels;
-        struct mqb_op_block block = {
-            .rows = rows - row < step->block_rows ? rows - row : step->block_rows,
-            .channels = step->channels,
-            .first_row = first_row + row,
-            .in = {in + offset, NULL},
-            .out = out + offset,
-        };
-        for (int k = 0; k < step->num_nodes; k++) {
-            const struct mqb_op_context *context = &exec->nodes[step->nodes[k]].context;
-            block.in[1] = sides[k] != NULL ? sides[k] + offset : NULL;
-            context->node->op->forward_block(context, &block);
-            block.in[0] = block.out;
-        }
+}
+
+void mqb_run_grain(const struct mqb_exec *exec, const struct step *step, int grain, int worker, bool backward)
+{
+    const struct mqb_op_context *context = &exec->nodes[step->nodes[0]].context;
+    const struct mqb_node *node = context->node;
+    void (*run)(const struct mqb_op_context *, const struct mqb_op_grain *) = backward ? node->op->backward : node->op->forward;
+    struct mqb_op_grain whole, view;
+    bool decode = false;
+    fill_grain(exec, step, grain, worker, backward, &whole);
+    for (int i = 0; i < node->num_inputs; i++)
+        decode |= node->inputs[i] != MQB_NONE && whole.in[i] == NULL && !(i == 0 && node->op->takes_codes);
+    if (!decode) {
+        run(context, &whole);
+        return;
+    }
+    for (int image = 0; image < whole.images; image++) {
+        take_image(exec, step, grain, worker, image, &whole, &view);
+        run(context, &view);
     }
 }
 
@@ -55,16 +124,16 @@ void mqb_run_forward_action(struct mqb_exec *exec, const struct action *action, 
         mqb_chain_forward(exec, step, grain, worker);
         return;
     }
-    struct node_state *state = &exec->nodes[step->nodes[0]];
-    struct mqb_op_grain view;
-    fill_grain(exec, step, grain, worker, &view);
-    if (action->kind == ACTION_REDUCE) {
-        double *sums = state->sums + (size_t)grain * state->sums_size;
-        memset(sums, 0, state->sums_size * sizeof *sums);
-        state->context.node->op->reduce(&state->context, &view, sums);
-    } else {
-        state->context.node->op->forward(&state->context, &view);
+    if (action->kind == ACTION_RUN) {
+        mqb_run_grain(exec, step, grain, worker, false);
+        return;
     }
+    struct node_state *state = &exec->nodes[step->nodes[0]];
+    double *sums = state->sums + (size_t)grain * state->sums_size;
+    struct mqb_op_grain view;
+    fill_grain(exec, step, grain, worker, false, &view);
+    memset(sums, 0, state->sums_size * sizeof *sums);
+    state->context.node->op->reduce(&state->context, &view, sums);
 }
 
 struct stage_run {
@@ -145,6 +214,7 @@ mqb_status mqb_exec_forward(struct mqb_exec *exec, const float *x, int n, struct
         if (exec->errors[i].reserved != MQB_OK)
             return mqb_fail(error, (mqb_status)exec->errors[i].reserved, "layer \"%s\": %s", graph->nodes[graph->order[i]].name,
                             exec->errors[i].text);
+    mqb_start_coded(exec);
     int grains = (n + exec->grain_images - 1) / exec->grain_images;
     for (int s = 0; s < exec->num_forward_stages; s++) {
         const struct stage *stage = &exec->stages[s];

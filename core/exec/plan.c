@@ -131,8 +131,10 @@ static void describe_chain(struct mqb_exec *exec, struct step *step)
     step->block_rows = BLOCK_FLOATS / step->channels;
     if (step->block_rows < 1)
         step->block_rows = 1;
-    size_t blocks = (size_t)step->num_nodes + 2; /* inputs of every node, gradient, side */
-    size_t scratch = blocks * plan_align((size_t)step->block_rows * (size_t)step->channels * sizeof(float));
+    size_t blocks = (size_t)step->num_nodes + 1; /* inputs of every node, gradient; and sides */
+    for (int k = 0; k < step->num_nodes; k++)
+        blocks += plan_batched_inputs(exec, plan_node(exec, step->nodes[k])) > 1;
+    size_t scratch = (blocks < 2 ? 2 : blocks) * chain_block_floats(step) * sizeof(float);
     if (scratch > exec->scratch_size)
         exec->scratch_size = scratch;
 }
@@ -294,7 +296,7 @@ mqb_status mqb_exec_create(const struct mqb_exec_config *config, struct mqb_exec
         goto out;
     }
     if ((status = create_nodes(exec, error)) != MQB_OK || (status = create_steps(exec, error)) != MQB_OK ||
-        (status = create_stages(exec, error)) != MQB_OK)
+        (status = create_stages(exec, error)) != MQB_OK || (status = mqb_plan_coded(exec, error)) != MQB_OK)
         goto out;
     if (config->gradients && (status = mqb_plan_gradients(exec, error)) != MQB_OK)
         goto out;
@@ -334,6 +336,7 @@ void mqb_exec_destroy(struct mqb_exec *exec)
         if (exec->values[i].owned)
             mqb_deallocate(exec->values[i].whole);
         mqb_deallocate(exec->values[i].gradient);
+        mqb_deallocate(exec->values[i].coded);
     }
     mqb_deallocate(exec->nodes);
     mqb_deallocate(exec->values);
@@ -346,6 +349,7 @@ void mqb_exec_destroy(struct mqb_exec *exec)
     mqb_deallocate(exec->errors);
     mqb_deallocate(exec->losses);
     mqb_deallocate(exec->arena);
+    mqb_deallocate(exec->spare);
     mqb_deallocate(exec->scratch);
     mqb_times_destroy(exec->times);
     mqb_deallocate(exec);

@@ -52,16 +52,23 @@ struct stage {
     int mirror; /* of one that completes a statistic: the backward stage behind which its late nodes run; 0: none */
 };
 
-enum place { PLACE_NONE, PLACE_INPUT, PLACE_ARENA, PLACE_WHOLE, PLACE_FIXED };
+enum place { PLACE_NONE, PLACE_INPUT, PLACE_ARENA, PLACE_WHOLE, PLACE_FIXED, PLACE_SPARE };
 
 struct value_state {
     enum place place, gradient_place;
-    size_t offset, gradient_offset; /* bytes in a grain's arena */
+    size_t offset, gradient_offset; /* bytes in a grain's arena (SPARE: in its spare) */
     float *whole, *gradient;        /* WHOLE: [batch][size]; FIXED: the tensor */
     bool owned;
     int64_t size; /* floats: of one image if batched */
     bool wants_gradient;
     bool has_partials; /* grains contribute to the gradient of this unbatched value */
+    /* A value that a quantizer makes and codes can replace: grain by grain codes in the arena, or, where a code would not give
+     * its float back, floats in the spare, which is untouched memory else. */
+    const struct mqb_point *point; /* NULL: always floats */
+    size_t codes_offset;
+    struct mqb_codes grid; /* of the step at hand */
+    bool grid_usable;
+    bool *coded; /* [num_grains] */
     int late;          /* unbatched: 1 + the stage after which it can be computed, 0: before the first */
 };
 
@@ -99,9 +106,12 @@ struct mqb_exec {
     uint8_t *arena;
     size_t arena_size; /* of one grain (or worker) */
     int num_arenas;
+    uint8_t *spare; /* as many as arenas */
+    size_t spare_size;
     bool arena_by_worker;
     uint8_t *scratch;
-    size_t scratch_size; /* of one worker */
+    size_t scratch_size; /* of one worker: an operator's, then floats made of codes for operators that do not take them */
+    size_t decoded_at;
     struct sum_task *sum_tasks;
     int num_sum_tasks;
     mqb_node_id *fixed_nodes; /* what runs at barriers, see struct stage */
@@ -154,7 +164,13 @@ static inline int plan_batched_inputs(const struct mqb_exec *exec, const struct 
     return count;
 }
 
-/* Pointers of one value for one grain. */
+/* Floats of one of a chain's blocks in scratch. */
+static inline size_t chain_block_floats(const struct step *step)
+{
+    return plan_align((size_t)step->block_rows * (size_t)step->channels * sizeof(float)) / sizeof(float);
+}
+
+/* Pointers of one value for one grain. Of one that codes may replace: its floats in the spare. */
 static inline float *grain_value(const struct mqb_exec *exec, mqb_value_id id, int grain, int worker)
 {
     const struct value_state *v = &exec->values[id];
@@ -164,6 +180,8 @@ static inline float *grain_value(const struct mqb_exec *exec, mqb_value_id id, i
         return (float *)(uintptr_t)(exec->x + first);
     case PLACE_ARENA:
         return (float *)(void *)(exec->arena + (size_t)(exec->arena_by_worker ? worker : grain) * exec->arena_size + v->offset);
+    case PLACE_SPARE:
+        return (float *)(void *)(exec->spare + (size_t)(exec->arena_by_worker ? worker : grain) * exec->spare_size + v->offset);
     case PLACE_WHOLE:
         return v->whole + first;
     case PLACE_FIXED:
@@ -187,6 +205,26 @@ static inline float *grain_gradient(const struct mqb_exec *exec, mqb_value_id id
         return NULL;
     }
 }
+
+/* What a step reads of a value in one grain. */
+struct source {
+    const float *floats;
+    struct mqb_codes codes; /* data NULL: there are floats */
+};
+
+/* Runs a step's grain operator, image by image where it wants floats of codes. */
+void mqb_run_grain(const struct mqb_exec *exec, const struct step *step, int grain, int worker, bool backward);
+
+/* coded.c: values kept as codes */
+mqb_status mqb_plan_coded(struct mqb_exec *exec, struct mqb_error *error);
+void mqb_start_coded(struct mqb_exec *exec); /* of a step, behind the prepare of the points */
+struct source mqb_grain_source(const struct mqb_exec *exec, mqb_value_id id, int grain, int worker);
+/* Floats [first, first + size) of a source, in place or made in `buffer`. */
+const float *mqb_source_floats(const struct source *source, int64_t first, int64_t size, float *buffer);
+/* A grain of a value is about to be made. True: mqb_add_coded takes it, block by block. */
+bool mqb_begin_coded(struct mqb_exec *exec, mqb_value_id id, int grain);
+/* Elements [first, first + size). False: they are no codes, and the grain is floats from now on, these among them. */
+bool mqb_add_coded(struct mqb_exec *exec, mqb_value_id id, int grain, int worker, int64_t first, int64_t size, const float *x);
 
 /* buffers.c */
 mqb_status mqb_plan_gradients(struct mqb_exec *exec, struct mqb_error *error);

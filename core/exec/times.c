@@ -53,9 +53,11 @@ void mqb_exec_clear_times(struct mqb_exec *exec)
                (size_t)mqb_pool_num_threads(exec->config.pool) * exec->times->stride * sizeof *exec->times->seconds);
 }
 
+/* Codes are a quarter of a float. */
 static double batched_floats(const struct mqb_exec *exec, mqb_value_id value)
 {
-    return plan_value(exec, value)->batched ? (double)exec->values[value].size * exec->config.batch : 0.0;
+    double size = (double)exec->values[value].size * exec->config.batch;
+    return !plan_value(exec, value)->batched ? 0.0 : exec->values[value].point != NULL ? size / 4 : size;
 }
 
 /* Numbers that a step reads and writes if its inner values stay in cache and each of its passes goes over memory once. */

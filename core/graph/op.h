@@ -35,12 +35,20 @@ struct mqb_op_context {
     const struct mqb_host *host; /* handed to the compute provider */
 };
 
+/* Bytes in place of floats: x = scale * (code - zero), 0 <= code <= top. */
+struct mqb_codes {
+    const uint8_t *data; /* NULL: there are floats */
+    float scale;
+    int32_t zero, top;
+};
+
 /* One grain. Pointers are those of the grain; unbatched inputs point to the whole tensor. */
 struct mqb_op_grain {
     int images;
     int index;                 /* of the grain in the batch */
     int64_t first_image;
     const float *in[MQB_MAX_INPUTS];
+    struct mqb_codes codes; /* of input 0, if the operator takes codes; then in[0] is NULL */
     float *out;
     const float *dout;
     float *din[MQB_MAX_INPUTS];      /* NULL: not wanted. Unbatched inputs: this grain's own partial, zeroed before */
@@ -77,6 +85,7 @@ struct mqb_op {
     /* Grain operators. */
     void (*forward)(const struct mqb_op_context *context, const struct mqb_op_grain *grain);
     void (*backward)(const struct mqb_op_context *context, const struct mqb_op_grain *grain);
+    bool takes_codes; /* for input 0; other operators are given floats, which the executor makes of the codes */
 
     /* Pointwise operators. The input that the chain runs through is index 0, or either one for Add. */
     /* An operator with both forms (Mul) runs by blocks where its batched inputs have the output's shape, else by grains. For

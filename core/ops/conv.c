@@ -89,6 +89,7 @@ const struct mqb_op mqb_op_conv = {
     .prepare = mqb_convolve_prepare,
     .forward = mqb_convolve_forward,
     .backward = mqb_convolve_backward,
+    .takes_codes = true,
 };
 
 /* For statistics of the float layer beside a folded one: no pass quantizes it. */
@@ -102,4 +103,5 @@ const struct mqb_op mqb_op_float_conv = {
     .prepare = mqb_convolve_prepare,
     .forward = mqb_convolve_forward,
     .backward = mqb_convolve_backward,
+    .takes_codes = true,
 };

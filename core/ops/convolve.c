@@ -10,6 +10,7 @@ struct convolve {
     void *packed;
     struct mqb_convolve_integer *integer; /* or NULL */
     size_t scratch_size; /* the provider's part; the bias's sums follow */
+    size_t floats_at;    /* where in scratch a grain's floats stand that are made of codes */
 };
 
 mqb_status mqb_convolve_create(struct mqb_op_context *context, const struct mqb_conv_shape *shape, size_t *scratch_size,
@@ -31,7 +32,10 @@ mqb_status mqb_convolve_create(struct mqb_op_context *context, const struct mqb_
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for %zu bytes of packed weights", packed_size);
     conv->scratch_size = (compute->conv_scratch_size(conv->plan) + 63) / 64 * 64;
     size_t integer_size = 0;
-    *scratch_size = conv->scratch_size + (size_t)shape->k * sizeof(double);
+    conv->floats_at = (conv->scratch_size + (size_t)shape->k * sizeof(double) + 63) / 64 * 64;
+    *scratch_size = conv->floats_at;
+    if (mqb_codes_point(context->graph, context->node->inputs[0]))
+        *scratch_size += (size_t)context->max_images * (size_t)mqb_input_extent(context, 0).size * sizeof(float);
     status = mqb_convolve_integer_create(context, shape, conv->plan, &conv->integer, &integer_size, error);
     *scratch_size = integer_size > *scratch_size ? integer_size : *scratch_size;
     return status;
@@ -59,13 +63,24 @@ mqb_status mqb_convolve_prepare(struct mqb_op_context *context, struct mqb_error
     return MQB_OK;
 }
 
+/* Input 0 as floats; of codes they are made in scratch. */
+static const float *convolve_floats(const struct mqb_op_context *context, const struct mqb_op_grain *grain)
+{
+    const struct convolve *conv = context->state;
+    if (!grain->codes.data)
+        return grain->in[0];
+    float *floats = (float *)(void *)((char *)grain->scratch + conv->floats_at);
+    mqb_floats_from_codes(&grain->codes, 0, grain->images * mqb_input_extent(context, 0).size, floats);
+    return floats;
+}
+
 void mqb_convolve_forward(const struct mqb_op_context *context, const struct mqb_op_grain *grain)
 {
     const struct convolve *conv = context->state;
     if (conv->integer && mqb_convolve_integer_forward(context, conv->integer, grain))
         return;
-    context->compute->conv_forward(conv->plan, grain->images, grain->in[0], conv->packed, context->fixed[2], grain->out,
-                                   grain->scratch);
+    context->compute->conv_forward(conv->plan, grain->images, convolve_floats(context, grain), conv->packed, context->fixed[2],
+                                   grain->out, grain->scratch);
 }
 
 void mqb_convolve_backward(const struct mqb_op_context *context, const struct mqb_op_grain *grain)
@@ -76,7 +91,8 @@ void mqb_convolve_backward(const struct mqb_op_context *context, const struct mq
         compute->conv_backward_data(conv->plan, grain->images, grain->dout, conv->packed, grain->din[0], grain->accumulate[0],
                                     grain->scratch);
     if (grain->din[1])
-        compute->conv_backward_weights(conv->plan, grain->images, grain->in[0], grain->dout, grain->din[1], grain->scratch);
+        compute->conv_backward_weights(conv->plan, grain->images, convolve_floats(context, grain), grain->dout, grain->din[1],
+                                       grain->scratch);
     if (grain->din[2]) {
         struct mqb_extent y = mqb_output_extent(context);
         double *sum = (double *)(void *)((char *)grain->scratch + conv->scratch_size);

@@ -10,7 +10,6 @@
 #include <mqbench/compute.h>
 #include <mqbench/plugin.h>
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -32,27 +31,16 @@ struct mqb_convolve_integer {
     int32_t chunk_images;
     /* of the step at hand */
     bool ready;
-    float x_scale;
-    int32_t x_zero, x_top; /* codes counted from 0 */
+    struct mqb_codes x; /* the grid alone */
 };
-
-/* The point whose codes input `index` is, if its quantizer makes codes. */
-static const struct mqb_point *affine_point(const struct mqb_op_context *context, int32_t index)
-{
-    const struct mqb_value *value = mqb_node_input(context->graph, context->node, index);
-    if (!value || value->producer == MQB_NONE)
-        return NULL;
-    const struct mqb_node *producer = &context->graph->nodes[value->producer];
-    const struct mqb_point *point = producer->op == &mqb_op_fake_quantize ? producer->point : NULL;
-    return point && (point->quantizer->flags & MQB_QUANTIZER_AFFINE) ? point : NULL;
-}
 
 mqb_status mqb_convolve_integer_create(const struct mqb_op_context *context, const struct mqb_conv_shape *shape,
                                        const struct mqb_conv_plan *plan, struct mqb_convolve_integer **result,
                                        size_t *scratch_size, struct mqb_error *error)
 {
     const struct mqb_compute *compute = context->compute;
-    const struct mqb_point *x_point = affine_point(context, 0), *weight_point = affine_point(context, 1);
+    const struct mqb_point *x_point = mqb_codes_point(context->graph, context->node->inputs[0]);
+    const struct mqb_point *weight_point = mqb_codes_point(context->graph, context->node->inputs[1]);
     int64_t terms = (int64_t)(shape->c / shape->groups) * shape->r * shape->s;
     *result = NULL;
     *scratch_size = 0;
@@ -97,12 +85,6 @@ void mqb_convolve_integer_destroy(struct mqb_convolve_integer *integer)
     mqb_deallocate(integer);
 }
 
-/* The inverse exists, and multiples of it are normal numbers or 0. */
-static bool usable_scale(float scale)
-{
-    return scale >= FLT_MIN && scale <= 1.0f / FLT_MIN;
-}
-
 static bool integer_weights(struct mqb_convolve_integer *integer, const float *weight)
 {
     const struct mqb_code_grid *grid = &integer->weight_point->grid;
@@ -110,31 +92,26 @@ static bool integer_weights(struct mqb_convolve_integer *integer, const float *w
     for (int32_t k = 0; k < integer->channels; k++) {
         float scale = grid->scale[per_channel ? k : 0];
         int8_t *row = integer->weight + k * integer->terms;
-        float product = (float)((double)integer->x_scale * (double)scale);
-        if (!usable_scale(scale) || !usable_scale(product) ||
+        float product = (float)((double)integer->x.scale * (double)scale);
+        if (!mqb_codes_scale_usable(scale) || !mqb_codes_scale_usable(product) ||
             !mqb_multiples_from_floats(integer->terms, scale, weight + k * integer->terms, row))
             return false;
         int32_t sum = 0;
         for (int64_t i = 0; i < integer->terms; i++)
             sum += row[i];
         integer->scale[k] = product;
-        integer->offset[k] = integer->x_zero * sum;
+        integer->offset[k] = integer->x.zero * sum;
     }
     return true;
 }
 
 void mqb_convolve_integer_prepare(const struct mqb_op_context *context, struct mqb_convolve_integer *integer)
 {
-    const struct mqb_code_grid *x = &integer->x_point->grid, *weight = &integer->weight_point->grid;
+    const struct mqb_code_grid *weight = &integer->weight_point->grid;
     int32_t weight_channels = integer->weight_point->scheme.per_channel ? integer->channels : 1;
     integer->ready = false;
-    if (x->num_channels != 1 || weight->num_channels != weight_channels)
-        return;
-    integer->x_scale = x->scale[0];
-    integer->x_zero = x->zero_point[0] - x->lowest;
-    integer->x_top = x->highest - x->lowest;
-    if (!usable_scale(integer->x_scale) || integer->x_top < 0 || integer->x_top > 255 || integer->x_zero < 0 ||
-        integer->x_zero > integer->x_top || !integer_weights(integer, context->fixed[1]))
+    if (weight->num_channels != weight_channels || !mqb_codes_grid(integer->x_point, &integer->x) ||
+        !integer_weights(integer, context->fixed[1]))
         return;
     context->compute->iconv_pack(integer->plan, integer->weight, integer->packed);
     integer->ready = true;
@@ -162,16 +139,17 @@ MQB_MULTIVERSION static void scale_sums(int64_t rows, int32_t channels, const in
 bool mqb_convolve_integer_forward(const struct mqb_op_context *context, const struct mqb_convolve_integer *integer,
                                   const struct mqb_op_grain *grain)
 {
-    uint8_t *codes = (uint8_t *)grain->scratch + integer->codes_at;
+    uint8_t *made = (uint8_t *)grain->scratch + integer->codes_at;
     if (!integer->ready)
         return false;
     for (int32_t i = 0; i < grain->images; i += integer->chunk_images) {
         int32_t images = grain->images - i < integer->chunk_images ? grain->images - i : integer->chunk_images;
         float *y = grain->out + i * integer->y_size;
-        if (!mqb_codes_from_floats(images * integer->x_size, integer->x_scale, integer->x_zero, integer->x_top,
-                                   grain->in[0] + i * integer->x_size, codes))
+        const uint8_t *codes = grain->codes.data ? grain->codes.data + i * integer->x_size : made;
+        if (!grain->codes.data &&
+            !mqb_codes_from_floats(images * integer->x_size, &integer->x, grain->in[0] + i * integer->x_size, made))
             return false;
-        context->compute->iconv_forward(integer->plan, images, codes, (uint8_t)integer->x_zero, integer->packed,
+        context->compute->iconv_forward(integer->plan, images, codes, (uint8_t)integer->x.zero, integer->packed,
                                         (int32_t *)(void *)y, grain->scratch);
         scale_sums(images * integer->y_size / integer->channels, integer->channels, integer->offset, integer->scale,
                    context->fixed[2], y);

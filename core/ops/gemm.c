@@ -55,6 +55,7 @@ const struct mqb_op mqb_op_gemm = {
     .prepare = mqb_convolve_prepare,
     .forward = mqb_convolve_forward,
     .backward = mqb_convolve_backward,
+    .takes_codes = true,
 };
 
 /* For statistics of the float layer beside a folded one: no pass quantizes it. */
@@ -68,4 +69,5 @@ const struct mqb_op mqb_op_float_gemm = {
     .prepare = mqb_convolve_prepare,
     .forward = mqb_convolve_forward,
     .backward = mqb_convolve_backward,
+    .takes_codes = true,
 };

@@ -124,8 +124,20 @@ void mqb_convolve_backward(const struct mqb_op_context *context, const struct mq
 
 /* ---- codes.c: floats on an affine grid, and their codes as bytes ---- */
 
-/* code = x / scale + zero, 0 <= code <= top. False if a code does not give its x back: no codes of this grid. */
-bool mqb_codes_from_floats(int64_t size, float scale, int32_t zero, int32_t top, const float *x, uint8_t *codes);
+struct mqb_point;
+/* The point that makes a value, if its quantizer makes codes; else NULL. */
+const struct mqb_point *mqb_codes_point(const struct mqb_graph *graph, mqb_value_id value);
+/* The grid on which an activation's point rounds in the step at hand, its codes counted from 0; data stays NULL. False: it is
+ * off, or makes no codes that fit a byte. */
+bool mqb_codes_grid(const struct mqb_point *point, struct mqb_codes *grid);
+/* code = x / scale + zero. False if a code does not give its x back: no codes of this grid. A zero counts whatever its sign. */
+bool mqb_codes_from_floats(int64_t size, const struct mqb_codes *grid, const float *x, uint8_t *codes);
+/* The same where the floats are to be made of the codes again: every bit counts. */
+bool mqb_codes_replace_floats(int64_t size, const struct mqb_codes *grid, const float *x, uint8_t *codes);
+/* Elements [first, first + size). */
+void mqb_floats_from_codes(const struct mqb_codes *codes, int64_t first, int64_t size, float *x);
+/* The inverse exists, and multiples of it are normal numbers or 0. */
+bool mqb_codes_scale_usable(float scale);
 /* A weight's multiples of its scale. */
 bool mqb_multiples_from_floats(int64_t size, float scale, const float *x, int8_t *multiples);
 
