@@ -6,10 +6,12 @@
 #if defined(NATIVE_SMALL_TILES)
 #undef VEC_TILE1
 #undef VEC_TILE2
+#undef VEC_NARROW
 #undef IVEC_TILE1
 #undef IVEC_TILE2
 #define VEC_TILE1 3
 #define VEC_TILE2 2
+#define VEC_NARROW 2
 #define IVEC_TILE1 3
 #define IVEC_TILE2 2
 #endif
@@ -24,6 +26,7 @@ static inline int32_t piece_begin(int32_t count, int32_t parts, int32_t index)
 #include "kernel_dense.h"
 #include "kernel_depthwise.h"
 #include "depthwise_run.h"
+#include "narrow_run.h"
 #include "pass_run.h"
 #include "weights_depthwise.h"
 #include "weights_run.h"

@@ -15,7 +15,7 @@
 
 #include <mqbench/compute.h>
 
-enum { NATIVE_MAX_TILE = 24, NATIVE_POINTER_CHUNK = 8 };
+enum { NATIVE_MAX_TILE = 24, NATIVE_POINTER_CHUNK = 8, NATIVE_NARROW_CHANNELS = 3, NATIVE_NARROW_TAPS = 128 };
 
 /* Output pixels that all meet the same taps: for forward there is one class, for backward-data one a stride remainder. */
 struct native_class {
@@ -38,9 +38,13 @@ struct native_pass {
     int32_t in_size;   /* bytes of an input value */
     int32_t unit_size; /* bytes of packed weight a unit and lane */
     int32_t depthwise;
-    int32_t fused;     /* input is a padded copy, and a tap is a whole kernel row: run = S * C */
-    int32_t overread;  /* quads reach past the channels: the end of the input is read from a copy */
-    int32_t tile, band; /* pixels */
+    int32_t fused;    /* input is a padded copy, and a tap is a whole kernel row: run = S * C */
+    int32_t overread; /* quads reach past the channels: the end of the input is read from a copy */
+    int32_t narrow;   /* few output channels: lanes are pixels, and rows of the input are transposed */
+    int32_t narrow_rows, narrow_copies, narrow_width; /* such rows kept, copies of each, values in each of their channels */
+    int32_t narrow_margin;                            /* of those, before the image's first in a copy that is not shifted */
+    int32_t narrow_top, narrow_left;                  /* the lowest tap_h and tap_w */
+    int32_t tile, band;                               /* pixels */
     int32_t num_classes;
     struct native_class *classes;
     int32_t *taps;
@@ -137,6 +141,11 @@ static inline size_t native_tail_size(const struct native_pass *pass, int32_t n)
 static inline int32_t native_min(int32_t a, int32_t b)
 {
     return a < b ? a : b;
+}
+
+static inline int32_t native_max(int32_t a, int32_t b)
+{
+    return a > b ? a : b;
 }
 
 /* floor(a / b), b > 0 */

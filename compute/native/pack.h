@@ -2,7 +2,7 @@
  * pack.h - weights from ONNX order to the order in which the kernels read them.
  *
  * Packed: [class][group][block of one or two vectors of output channels][tap][run][block]. A block that is not full is
- * filled up with zeros. Depthwise: [class][tap][channels, rounded up to a vector].
+ * filled up with zeros. Depthwise: [class][tap][channels, rounded up to a vector]. Narrow: [class][tap][run][channels].
  * T = R * S positions; a group of the weight tensor is a matrix of K / groups rows with (c, t) along a row.
  */
 
@@ -19,6 +19,17 @@ static void pack_depthwise(const struct native_pass *pass, const struct native_c
     for (int32_t t = 0; t < class->num_taps; t++) {
         for (size_t c = 0; c < width; c++) {
             *target++ = c < (size_t)pass->out_c ? weight[c * taps + (size_t)class->tap_index[t]] : 0.0f;
+        }
+    }
+}
+
+/* [tap][k][c] */
+static void pack_narrow(const struct native_pass *pass, const struct native_class *class, int32_t taps, const float *weight,
+                        float *target)
+{
+    for (int32_t t = 0; t < class->num_taps; t++) {
+        for (int32_t i = 0; i < pass->run * pass->out_c; i++) {
+            *target++ = weight[(size_t)i * (size_t)taps + (size_t)class->tap_index[t]];
         }
     }
 }
@@ -115,6 +126,10 @@ static void pack_float(const struct native_pass *pass, const struct mqb_conv_sha
 
         if (pass->depthwise) {
             pack_depthwise(pass, class, (size_t)taps, weight, target);
+            continue;
+        }
+        if (pass->narrow) {
+            pack_narrow(pass, class, taps, weight, target);
             continue;
         }
         for (int32_t g = 0; g < pass->groups; g++) {

@@ -169,6 +169,10 @@ static void pass_run(const struct native_pass *pass, int32_t n, const void *in, 
         depthwise_run(pass, n, in, packed, bias, out, accumulate, pad_row, scratch);
         return;
     }
+    if (pass->narrow) {
+        narrow_run(pass, n, in, packed, out, accumulate, scratch);
+        return;
+    }
     for (int32_t c = 0; c < pass->num_classes; c++) {
         const struct native_class *class = &pass->classes[c];
         struct pixel_walk walk = { pass, class, in, pad_row, out, 0, 0, 0 };

@@ -13,6 +13,7 @@ enum {
     WGRAD_BAND_SIZE = 192 * 1024, /* bytes of x and dy that the weight gradient works on at a time */
     WGRAD_BAND_PIXELS = 256,      /* but at least so many: the sums may have to come from far away for each band */
     WGRAD_BAND_ROWS = 1024,
+    NARROW_SIZE = 4 * 1024 * 1024, /* bytes of transposed rows, at most */
 };
 
 /* Sizes stay far below the address space: every product of two dimensions fits, the whole tensors are checked. */
@@ -100,6 +101,45 @@ static void class_taps(struct native_class *class, int32_t *taps, int32_t room)
     class->tap_index = taps + 2 * (size_t)room;
 }
 
+/* Few output channels leave most lanes of a vector of channels empty. Then lanes are pixels, and the rows of the input that a
+ * row of outputs needs are kept transposed, with zeros for the padding around them: one copy for each tap's place in a row,
+ * so that every vector is aligned. */
+static void pass_narrow(struct native_pass *pass, int32_t lanes)
+{
+    int32_t min_h = 0, max_h = 0, min_w = 0, max_w = 0, width = pass->in_w, num_taps = 0;
+
+    for (int32_t i = 0; i < pass->num_classes; i++) {
+        const struct native_class *class = &pass->classes[i];
+
+        if (class->num_taps > 0) {
+            min_h = native_min(min_h, class->min_h);
+            max_h = native_max(max_h, class->max_h);
+            min_w = native_min(min_w, class->min_w);
+            max_w = native_max(max_w, class->max_w);
+        }
+        width = native_max(width, class->width);
+        num_taps = native_max(num_taps, class->num_taps);
+    }
+    if (pass->groups > 1 || num_taps > NATIVE_NARROW_TAPS || pass->out_c > NATIVE_NARROW_CHANNELS ||
+        pass->classes[0].width < lanes / 2) {
+        return;
+    }
+    const size_t margin = native_round_up((size_t)native_max(-min_w, max_w), (size_t)lanes);
+    const size_t values = native_round_up((size_t)width, (size_t)lanes) + 2 * margin;
+    const size_t rows = (size_t)max_h - (size_t)min_h + 1, copies = (size_t)max_w - (size_t)min_w + 1;
+    if (values > NARROW_SIZE || rows * copies > NARROW_SIZE ||
+        rows * copies * values * (size_t)pass->in_c > NARROW_SIZE / sizeof(float)) {
+        return;
+    }
+    pass->narrow = 1;
+    pass->narrow_rows = (int32_t)rows;
+    pass->narrow_copies = (int32_t)copies;
+    pass->narrow_width = (int32_t)values;
+    pass->narrow_margin = (int32_t)margin;
+    pass->narrow_top = min_h;
+    pass->narrow_left = min_w;
+}
+
 /* Tiles, bands, offsets of the packed weights, scratch for pointers: all that follows from the classes. */
 static void pass_finish(struct native_pass *pass, const struct native_isa *isa, int32_t integer)
 {
@@ -110,12 +150,14 @@ static void pass_finish(struct native_pass *pass, const struct native_isa *isa, 
     if (pass->depthwise) {
         width = native_round_up((size_t)pass->out_c, (size_t)isa->lanes);
     }
+    if (pass->narrow) {
+        width = (size_t)pass->out_c;
+    }
     pass->packed_size = 0;
     for (int32_t i = 0; i < pass->num_classes; i++) {
         struct native_class *class = &pass->classes[i];
         size_t groups = pass->depthwise ? 1 : (size_t)pass->groups;
 
-        class_bounds(class);
         class->weight_offset = pass->packed_size;
         pass->packed_size += groups * width * (size_t)class->num_taps * (size_t)pass->run * (size_t)pass->unit_size;
         max_taps = class->num_taps > max_taps ? class->num_taps : max_taps;
@@ -130,6 +172,11 @@ static void pass_finish(struct native_pass *pass, const struct native_isa *isa, 
     pass->rows_size = native_round_up(pass->rows_size, 64);
     if (pass->depthwise) { /* rows, steps and weights of a pixel's taps */
         pass->rows_size = native_round_up(3 * (size_t)max_taps * sizeof(void *), 192);
+    }
+    if (pass->narrow) {
+        pass->rows_size = (size_t)pass->narrow_rows * (size_t)pass->narrow_copies * (size_t)pass->narrow_width *
+                          (size_t)pass->in_c * sizeof(float);
+        pass->rows_size = native_round_up(pass->rows_size, 64);
     }
     pass->outs_size = native_round_up(((size_t)pass->band + NATIVE_POINTER_CHUNK) * sizeof(void *), 64);
 }
@@ -180,6 +227,7 @@ static int pass_forward(struct mqb_conv_plan *plan, struct native_pass *pass, in
             class->tap_index[t] = r * s->s + c;
         }
     }
+    class_bounds(class);
     pass_finish(pass, plan->isa, integer);
     return 0;
 }
@@ -236,8 +284,10 @@ static int pass_backward(struct mqb_conv_plan *plan, struct native_pass *pass)
                     class->tap_index[t] = i;
                 }
             }
+            class_bounds(class);
         }
     }
+    pass_narrow(pass, plan->isa->lanes);
     pass_finish(pass, plan->isa, 0);
     return 0;
 }

@@ -18,6 +18,7 @@
 #define VEC_LANES 8
 #define VEC_TILE1 12
 #define VEC_TILE2 6
+#define VEC_NARROW 4
 #define VEC_UNROLL1 2 /* values of a run at a time */
 #define VEC_UNROLL2 1
 #define IVEC_TILE1 8

@@ -16,6 +16,7 @@
 #define VEC_LANES 16
 #define VEC_TILE1 16 /* pixels, blocks of one vector */
 #define VEC_TILE2 12 /* blocks of two */
+#define VEC_NARROW 7 /* vectors of pixels, few channels */
 #define VEC_UNROLL1 4 /* values of a run at a time */
 #define VEC_UNROLL2 2
 #define IVEC_TILE1 16

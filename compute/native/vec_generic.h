@@ -16,6 +16,7 @@
 #define VEC_LANES 4
 #define VEC_TILE1 4
 #define VEC_TILE2 4
+#define VEC_NARROW 4
 #define VEC_UNROLL1 1 /* values of a run at a time */
 #define VEC_UNROLL2 1
 #define IVEC_TILE1 4
