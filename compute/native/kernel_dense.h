@@ -9,18 +9,35 @@
  * used, instead of keeping it in the wrong kind of register. */
 #define KERNEL_RELOAD(pointer) __asm__("" : "+r"(pointer))
 
-/* `unroll` values of the run for every pixel. */
-KERNEL_INLINE void dense_float_step(vec (*sum)[2], const uint8_t *const *rows, size_t offset, const float *weight,
-                                    const int32_t pixels, const int32_t vectors, const int32_t unroll)
+/* Sums of a pixel: `vectors` of them, the last perhaps in half a vector only. */
+struct dense_sums {
+    vec whole[NATIVE_MAX_TILE][2];
+#if VEC_HALF
+    half part[NATIVE_MAX_TILE];
+#endif
+};
+
+/* `unroll` values of the run for every pixel; `halved`: only the lower half of the last vector has output channels. */
+KERNEL_INLINE void dense_float_step(struct dense_sums *sums, const uint8_t *const *rows, size_t offset, const float *weight,
+                                    const int32_t pixels, const int32_t vectors, const int32_t halved, const int32_t unroll)
 {
+    const int32_t whole = vectors - halved;
     vec w[4][2];
+#if VEC_HALF
+    half w_part[4];
+#endif
 
     KERNEL_UNROLL
     for (int32_t u = 0; u < unroll; u++) {
         KERNEL_UNROLL
-        for (int32_t v = 0; v < vectors; v++) {
+        for (int32_t v = 0; v < whole; v++) {
             w[u][v] = vec_load(weight + (u * vectors + v) * VEC_LANES);
         }
+#if VEC_HALF
+        if (halved) {
+            w_part[u] = half_load(weight + (u * vectors + whole) * VEC_LANES);
+        }
+#endif
     }
     KERNEL_UNROLL
     for (int32_t i = 0; i < pixels; i++) {
@@ -28,19 +45,28 @@ KERNEL_INLINE void dense_float_step(vec (*sum)[2], const uint8_t *const *rows, s
 
         KERNEL_UNROLL
         for (int32_t u = 0; u < unroll; u++) {
-            vec a = vec_broadcast(x + u);
+            if (whole > 0) {
+                vec a = vec_broadcast(x + u);
 
-            KERNEL_UNROLL
-            for (int32_t v = 0; v < vectors; v++) {
-                sum[i][v] = vec_fma(a, w[u][v], sum[i][v]);
+                KERNEL_UNROLL
+                for (int32_t v = 0; v < whole; v++) {
+                    sums->whole[i][v] = vec_fma(a, w[u][v], sums->whole[i][v]);
+                }
+#if VEC_HALF
+                if (halved) {
+                    sums->part[i] = half_fma(half_of(a), w_part[u], sums->part[i]);
+                }
+            } else {
+                sums->part[i] = half_fma(half_broadcast(x + u), w_part[u], sums->part[i]);
+#endif
             }
         }
     }
 }
 
-KERNEL_INLINE void dense_float(const struct native_tile *tile, const int32_t pixels, const int32_t vectors)
+KERNEL_INLINE void dense_float(const struct native_tile *tile, const int32_t pixels, const int32_t vectors, const int32_t halved)
 {
-    vec sum[NATIVE_MAX_TILE][2];
+    struct dense_sums sums;
     const float *weight = tile->weight;
     const uint8_t *const *rows = tile->rows;
     const int32_t unroll = vectors == 1 ? VEC_UNROLL1 : VEC_UNROLL2;
@@ -49,8 +75,11 @@ KERNEL_INLINE void dense_float(const struct native_tile *tile, const int32_t pix
     for (int32_t i = 0; i < pixels; i++) {
         KERNEL_UNROLL
         for (int32_t v = 0; v < vectors; v++) {
-            sum[i][v] = vec_zero();
+            sums.whole[i][v] = vec_zero();
         }
+#if VEC_HALF
+        sums.part[i] = half_zero();
+#endif
     }
     for (int32_t t = 0; t < tile->num_taps; t++) {
         size_t offset = tile->row_offset;
@@ -58,18 +87,24 @@ KERNEL_INLINE void dense_float(const struct native_tile *tile, const int32_t pix
 
         for (; left >= unroll; left -= unroll) {
             KERNEL_RELOAD(rows);
-            dense_float_step(sum, rows, offset, weight, pixels, vectors, unroll);
+            dense_float_step(&sums, rows, offset, weight, pixels, vectors, halved, unroll);
             weight += unroll * vectors * VEC_LANES;
             offset += (size_t)unroll * sizeof(float);
         }
         for (; left > 0; left--) {
             KERNEL_RELOAD(rows);
-            dense_float_step(sum, rows, offset, weight, pixels, vectors, 1);
+            dense_float_step(&sums, rows, offset, weight, pixels, vectors, halved, 1);
             weight += vectors * VEC_LANES;
             offset += sizeof(float);
         }
         rows += pixels;
     }
+#if VEC_HALF
+    KERNEL_UNROLL
+    for (int32_t i = 0; halved && i < pixels; i++) {
+        sums.whole[i][vectors - 1] = half_widen(sums.part[i]);
+    }
+#endif
     const int32_t last = tile->width - (vectors - 1) * VEC_LANES; /* channels in the last vector */
     vec bias[2];
     KERNEL_UNROLL
@@ -87,7 +122,7 @@ KERNEL_INLINE void dense_float(const struct native_tile *tile, const int32_t pix
         for (int32_t v = 0; v < vectors; v++) {
             float *target = out + v * VEC_LANES;
             int32_t part = v + 1 == vectors && last < VEC_LANES;
-            vec result = sum[i][v];
+            vec result = sums.whole[i][v];
 
             if (tile->bias != NULL) {
                 result = vec_add(result, bias[v]);
@@ -184,11 +219,19 @@ KERNEL_INLINE void dense_integer(const struct native_tile *tile, const int32_t p
 #define DENSE(pixels)                                                                                                          \
     static void dense_float_1x##pixels(const struct native_tile *tile)                                                         \
     {                                                                                                                          \
-        dense_float(tile, pixels <= VEC_TILE1 ? pixels : 1, 1);                                                                \
+        dense_float(tile, pixels <= VEC_TILE1 ? pixels : 1, 1, 0);                                                                \
     }                                                                                                                          \
     static void dense_float_2x##pixels(const struct native_tile *tile)                                                         \
     {                                                                                                                          \
-        dense_float(tile, pixels <= VEC_TILE2 ? pixels : 1, 2);                                                                \
+        dense_float(tile, pixels <= VEC_TILE2 ? pixels : 1, 2, 0);                                                                \
+    }                                                                                                                          \
+    static void dense_halved_1x##pixels(const struct native_tile *tile)                                                        \
+    {                                                                                                                          \
+        dense_float(tile, pixels <= VEC_TILE1 ? pixels : 1, 1, VEC_HALF > 0);                                                  \
+    }                                                                                                                          \
+    static void dense_halved_2x##pixels(const struct native_tile *tile)                                                        \
+    {                                                                                                                          \
+        dense_float(tile, pixels <= VEC_TILE2 ? pixels : 1, 2, VEC_HALF > 0);                                                  \
     }                                                                                                                          \
     static void dense_integer_1x##pixels(const struct native_tile *tile)                                                       \
     {                                                                                                                          \
@@ -223,8 +266,10 @@ typedef void (*tile_kernel)(const struct native_tile *tile);
         name##1, name##2, name##3, name##4, name##5, name##6, name##7, name##8, name##9, name##10, name##11, name##12,         \
             name##13, name##14, name##15, name##16                                                                             \
     }
-static const tile_kernel dense_kernels[2][2][16] = { /* [integer][vectors - 1][pixels - 1] */
+enum dense_kind { DENSE_FLOAT, DENSE_HALVED, DENSE_INTEGER, NUM_DENSE_KINDS };
+static const tile_kernel dense_kernels[NUM_DENSE_KINDS][2][16] = { /* [kind][vectors - 1][pixels - 1] */
     { DENSE_ROW(dense_float_1x), DENSE_ROW(dense_float_2x) },
+    { DENSE_ROW(dense_halved_1x), DENSE_ROW(dense_halved_2x) },
     { DENSE_ROW(dense_integer_1x), DENSE_ROW(dense_integer_2x) },
 };
 #undef DENSE_ROW

@@ -79,7 +79,7 @@ static void band_run(const struct native_pass *pass, const struct native_class *
                      const void *packed, const float *bias, int32_t accumulate, const uint8_t *const *rows,
                      uint8_t *const *outs)
 {
-    const int32_t integer = pass->in_size == 1;
+    const enum dense_kind whole = pass->in_size == 1 ? DENSE_INTEGER : DENSE_FLOAT;
     struct native_tile tile = { .num_taps = class->num_taps, .run = pass->run, .accumulate = accumulate };
     const uint8_t *weight = (const uint8_t *)packed + class->weight_offset;
 
@@ -89,18 +89,20 @@ static void band_run(const struct native_pass *pass, const struct native_class *
             int32_t left = pass->group_out - k;
             int32_t vectors = left <= VEC_LANES ? 1 : 2;
             int32_t channel = g * pass->group_out + k;
+            enum dense_kind kind;
 
             tile.row_offset = (size_t)g * (size_t)pass->group_in * (size_t)pass->in_size;
             tile.out_offset = (size_t)channel * 4;
             tile.weight = weight;
             tile.bias = bias == NULL ? NULL : bias + channel;
             tile.width = native_min(left, vectors * VEC_LANES);
+            kind = whole == DENSE_FLOAT && tile.width - (vectors - 1) * VEC_LANES <= VEC_HALF ? DENSE_HALVED : whole;
             for (int32_t i = 0; i < tiles; i++) {
                 int32_t begin = piece_begin(count, tiles, i), pixels = piece_begin(count, tiles, i + 1) - begin;
 
                 tile.rows = rows + (size_t)begin * (size_t)class->num_taps;
                 tile.outs = outs + begin;
-                dense_kernels[integer][vectors - 1][pixels - 1](&tile);
+                dense_kernels[kind][vectors - 1][pixels - 1](&tile);
             }
             weight += (size_t)vectors * block_size;
             k += vectors * VEC_LANES;

@@ -19,6 +19,7 @@
 #define VEC_NARROW 7 /* vectors of pixels, few channels */
 #define VEC_UNROLL1 4 /* values of a run at a time */
 #define VEC_UNROLL2 2
+#define VEC_HALF 8 /* lanes of half a vector, which costs half */
 #define IVEC_TILE1 16
 #define IVEC_TILE2 12
 #define IVEC_UNROLL1 4
@@ -58,6 +59,42 @@ static inline vec vec_add(vec a, vec b)
 static inline vec vec_fma(vec a, vec b, vec c)
 {
     return _mm512_fmadd_ps(a, b, c);
+}
+
+/* Half a vector. */
+typedef __m256 half;
+
+static inline half half_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+static inline half half_of(vec a)
+{
+    return _mm512_castps512_ps256(a);
+}
+static inline vec half_widen(half a)
+{
+    return _mm512_zextps256_ps512(a);
+}
+static inline half half_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+static inline half half_load_part(const float *p, int32_t n)
+{
+    return _mm256_maskz_loadu_ps((__mmask8)((1u << n) - 1u), p);
+}
+static inline void half_store(float *p, half a)
+{
+    _mm256_storeu_ps(p, a);
+}
+static inline half half_broadcast(const float *p)
+{
+    return _mm256_broadcast_ss(p);
+}
+static inline half half_fma(half a, half b, half c)
+{
+    return _mm256_fmadd_ps(a, b, c);
 }
 
 /* Column j of the rows becomes row j. */

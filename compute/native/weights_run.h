@@ -16,17 +16,27 @@ struct sum_tile {
     int32_t first;               /* start from zero */
 };
 
-KERNEL_INLINE void sum_dense(const struct sum_tile *tile, const int32_t channels, const int32_t vectors)
+/* `halved`: only the lower half of the last vector has output channels; the upper half of its sums stays as it is. */
+KERNEL_INLINE void sum_dense(const struct sum_tile *tile, const int32_t channels, const int32_t vectors, const int32_t halved)
 {
+    const int32_t last = tile->width - (vectors - 1) * VEC_LANES, whole = vectors - halved;
     vec sum[NATIVE_MAX_TILE][2];
-    const int32_t last = tile->width - (vectors - 1) * VEC_LANES;
+#if VEC_HALF
+    half sum_part[NATIVE_MAX_TILE];
+#endif
 
     KERNEL_UNROLL
     for (int32_t i = 0; i < channels; i++) {
         KERNEL_UNROLL
-        for (int32_t v = 0; v < vectors; v++) {
+        for (int32_t v = 0; v < whole; v++) {
             sum[i][v] = tile->first ? vec_zero() : vec_load(tile->sums + (i * vectors + v) * VEC_LANES);
         }
+#if VEC_HALF
+        sum_part[i] = half_zero();
+        if (halved && !tile->first) {
+            sum_part[i] = half_load(tile->sums + (i * vectors + whole) * VEC_LANES);
+        }
+#endif
     }
     for (int32_t r = 0; r < tile->num_runs; r++) {
         const float *x = tile->runs[r].x + tile->x_offset;
@@ -34,18 +44,37 @@ KERNEL_INLINE void sum_dense(const struct sum_tile *tile, const int32_t channels
 
         for (int32_t q = 0; q < tile->runs[r].count; q++) {
             vec d[2];
+#if VEC_HALF
+            half d_part = half_zero();
+#endif
 
             if (vectors == 2) {
                 d[0] = vec_load(dy);
             }
-            d[vectors - 1] = vec_load_part(dy + (vectors - 1) * VEC_LANES, last);
+            if (!halved) {
+                d[vectors - 1] = vec_load_part(dy + (vectors - 1) * VEC_LANES, last);
+            }
+#if VEC_HALF
+            if (halved) {
+                d_part = half_load_part(dy + whole * VEC_LANES, last);
+            }
+#endif
             KERNEL_UNROLL
             for (int32_t i = 0; i < channels; i++) {
-                vec a = vec_broadcast(x + i);
+                if (whole > 0) {
+                    vec a = vec_broadcast(x + i);
 
-                KERNEL_UNROLL
-                for (int32_t v = 0; v < vectors; v++) {
-                    sum[i][v] = vec_fma(a, d[v], sum[i][v]);
+                    KERNEL_UNROLL
+                    for (int32_t v = 0; v < whole; v++) {
+                        sum[i][v] = vec_fma(a, d[v], sum[i][v]);
+                    }
+#if VEC_HALF
+                    if (halved) {
+                        sum_part[i] = half_fma(half_of(a), d_part, sum_part[i]);
+                    }
+                } else {
+                    sum_part[i] = half_fma(half_broadcast(x + i), d_part, sum_part[i]);
+#endif
                 }
             }
             x += tile->x_step;
@@ -55,20 +84,33 @@ KERNEL_INLINE void sum_dense(const struct sum_tile *tile, const int32_t channels
     KERNEL_UNROLL
     for (int32_t i = 0; i < channels; i++) {
         KERNEL_UNROLL
-        for (int32_t v = 0; v < vectors; v++) {
+        for (int32_t v = 0; v < whole; v++) {
             vec_store(tile->sums + (i * vectors + v) * VEC_LANES, sum[i][v]);
         }
+#if VEC_HALF
+        if (halved) {
+            half_store(tile->sums + (i * vectors + whole) * VEC_LANES, sum_part[i]);
+        }
+#endif
     }
 }
 
 #define SUM(channels)                                                                                                          \
     static void sum_dense_1x##channels(const struct sum_tile *tile)                                                            \
     {                                                                                                                          \
-        sum_dense(tile, channels <= VEC_TILE1 ? channels : 1, 1);                                                              \
+        sum_dense(tile, channels <= VEC_TILE1 ? channels : 1, 1, 0);                                                           \
     }                                                                                                                          \
     static void sum_dense_2x##channels(const struct sum_tile *tile)                                                            \
     {                                                                                                                          \
-        sum_dense(tile, channels <= VEC_TILE2 ? channels : 1, 2);                                                              \
+        sum_dense(tile, channels <= VEC_TILE2 ? channels : 1, 2, 0);                                                           \
+    }                                                                                                                          \
+    static void sum_halved_1x##channels(const struct sum_tile *tile)                                                           \
+    {                                                                                                                          \
+        sum_dense(tile, channels <= VEC_TILE1 ? channels : 1, 1, VEC_HALF > 0);                                                \
+    }                                                                                                                          \
+    static void sum_halved_2x##channels(const struct sum_tile *tile)                                                           \
+    {                                                                                                                          \
+        sum_dense(tile, channels <= VEC_TILE2 ? channels : 1, 2, VEC_HALF > 0);                                                \
     }
 SUM(1)
 SUM(2)
@@ -93,7 +135,10 @@ SUM(16)
         name##1, name##2, name##3, name##4, name##5, name##6, name##7, name##8, name##9, name##10, name##11, name##12,         \
             name##13, name##14, name##15, name##16                                                                             \
     }
-static void (*const sum_kernels[2][16])(const struct sum_tile *tile) = { SUM_ROW(sum_dense_1x), SUM_ROW(sum_dense_2x) };
+static void (*const sum_kernels[2][2][16])(const struct sum_tile *tile) = { /* [halved][vectors - 1][channels - 1] */
+    { SUM_ROW(sum_dense_1x), SUM_ROW(sum_dense_2x) },
+    { SUM_ROW(sum_halved_1x), SUM_ROW(sum_halved_2x) },
+};
 #undef SUM_ROW
 
 /* What the gradient sees of x: the tensor, or padded copies of one image. */
@@ -220,6 +265,7 @@ static void band_sums(const struct mqb_conv_plan *plan, const struct sum_source 
 
             tile.dy_offset = g * group_out + k;
             tile.width = native_min(group_out - k, block);
+            const int32_t halved = tile.width - (vectors - 1) * VEC_LANES <= VEC_HALF;
             for (int32_t i = 0; i < tiles; i++) {
                 const int32_t c = piece_begin(source->channels, tiles, i);
                 const int32_t channels = piece_begin(source->channels, tiles, i + 1) - c;
@@ -230,7 +276,7 @@ static void band_sums(const struct mqb_conv_plan *plan, const struct sum_source 
                     tile.runs = runs + (size_t)t * (size_t)plan->wgrad_rows;
                     tile.num_runs = num_runs[t];
                     tile.sums = sums + (size_t)t * (size_t)channels * (size_t)block;
-                    sum_kernels[vectors - 1][channels - 1](&tile);
+                    sum_kernels[halved][vectors - 1][channels - 1](&tile);
                 }
                 if (band->last && plan->forward.fused) {
                     sums_unpack_fused(shape, sums, c, channels, block, tile.width, target);
