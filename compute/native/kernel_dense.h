@@ -106,31 +106,35 @@ KERNEL_INLINE void dense_float(const struct native_tile *tile, const int32_t pix
     }
 #endif
     const int32_t last = tile->width - (vectors - 1) * VEC_LANES; /* channels in the last vector */
-    vec bias[2];
+    const int32_t part = last < VEC_LANES, accumulate = tile->accumulate; /* read once: what is stored below might be these */
+    const float *const bias = tile->bias;
+    uint8_t *const *const outs = tile->outs;
+    const size_t out_offset = tile->out_offset;
+    vec offset[2];
+
     KERNEL_UNROLL
     for (int32_t v = 0; v < vectors; v++) {
-        bias[v] = vec_zero();
-        if (tile->bias != NULL) {
-            bias[v] = v + 1 < vectors ? vec_load(tile->bias + v * VEC_LANES) : vec_load_part(tile->bias + v * VEC_LANES, last);
+        offset[v] = vec_zero();
+        if (bias != NULL) {
+            offset[v] = v + 1 < vectors ? vec_load(bias + v * VEC_LANES) : vec_load_part(bias + v * VEC_LANES, last);
         }
     }
     KERNEL_UNROLL
     for (int32_t i = 0; i < pixels; i++) {
-        float *out = (float *)(void *)(tile->outs[i] + tile->out_offset);
+        float *out = (float *)(void *)(outs[i] + out_offset);
 
         KERNEL_UNROLL
         for (int32_t v = 0; v < vectors; v++) {
             float *target = out + v * VEC_LANES;
-            int32_t part = v + 1 == vectors && last < VEC_LANES;
             vec result = sums.whole[i][v];
 
-            if (tile->bias != NULL) {
-                result = vec_add(result, bias[v]);
+            if (bias != NULL) {
+                result = vec_add(result, offset[v]);
             }
-            if (tile->accumulate != 0) {
-                result = vec_add(part ? vec_load_part(target, last) : vec_load(target), result);
+            if (accumulate != 0) {
+                result = vec_add(part && v + 1 == vectors ? vec_load_part(target, last) : vec_load(target), result);
             }
-            if (part) {
+            if (part && v + 1 == vectors) {
                 vec_store_part(target, result, last);
             } else {
                 vec_store(target, result);
