@@ -93,7 +93,7 @@ static void depthwise_run(const struct native_pass *pass, int32_t n, const void 
 
 /* Output rows [first, first + count) of one image, integers forward. */
 static void depthwise_rows(const struct native_pass *pass, int32_t first, int32_t count, const void *in, const void *packed,
-                           void *out, const uint8_t *pad_row, void *scratch)
+                           void *out, const void *pad_row, void *scratch)
 {
     const size_t room = pass->rows_size / 3 / sizeof(void *);
     const uint8_t **rows = scratch;

@@ -143,91 +143,15 @@ KERNEL_INLINE void dense_float(const struct native_tile *tile, const int32_t pix
     }
 }
 
-KERNEL_INLINE void dense_integer_step(ivec (*sum)[2], const uint8_t *const *rows, size_t offset, const uint8_t *weight,
-                                      const int32_t pixels, const int32_t vectors, const int32_t unroll)
-{
-    iweight w[4][2];
-
-    KERNEL_UNROLL
-    for (int32_t u = 0; u < unroll; u++) {
-        KERNEL_UNROLL
-        for (int32_t v = 0; v < vectors; v++) {
-            w[u][v] = iweight_load(weight + (u * vectors + v) * VEC_LANES * IVEC_QUAD_SIZE);
-        }
-    }
-    KERNEL_UNROLL
-    for (int32_t i = 0; i < pixels; i++) {
-        const uint8_t *x = rows[i] + offset;
-
-        KERNEL_UNROLL
-        for (int32_t u = 0; u < unroll; u++) {
-            iquad a = iquad_broadcast(x + u * 4);
-
-            KERNEL_UNROLL
-            for (int32_t v = 0; v < vectors; v++) {
-                sum[i][v] = ivec_dot(sum[i][v], a, w[u][v]);
-            }
-        }
-    }
-}
-
-KERNEL_INLINE void dense_integer(const struct native_tile *tile, const int32_t pixels, const int32_t vectors)
-{
-    ivec sum[NATIVE_MAX_TILE][2];
-    const uint8_t *weight = tile->weight;
-    const uint8_t *const *rows = tile->rows;
-    const int32_t unroll = vectors == 1 ? IVEC_UNROLL1 : IVEC_UNROLL2;
-
-    KERNEL_UNROLL
-    for (int32_t i = 0; i < pixels; i++) {
-        KERNEL_UNROLL
-        for (int32_t v = 0; v < vectors; v++) {
-            sum[i][v] = ivec_zero();
-        }
-    }
-    for (int32_t t = 0; t < tile->num_taps; t++) {
-        size_t offset = tile->row_offset;
-        int32_t left = tile->run;
-
-        for (; left >= unroll; left -= unroll) {
-            KERNEL_RELOAD(rows);
-            dense_integer_step(sum, rows, offset, weight, pixels, vectors, unroll);
-            weight += unroll * vectors * VEC_LANES * IVEC_QUAD_SIZE;
-            offset += (size_t)unroll * 4;
-        }
-        for (; left > 0; left--) {
-            KERNEL_RELOAD(rows);
-            dense_integer_step(sum, rows, offset, weight, pixels, vectors, 1);
-            weight += vectors * VEC_LANES * IVEC_QUAD_SIZE;
-            offset += 4;
-        }
-        rows += pixels;
-    }
-    const int32_t last = tile->width - (vectors - 1) * VEC_LANES;
-    KERNEL_UNROLL
-    for (int32_t i = 0; i < pixels; i++) {
-        int32_t *out = (int32_t *)(void *)(tile->outs[i] + tile->out_offset);
-
-        KERNEL_UNROLL
-        for (int32_t v = 0; v < vectors; v++) {
-            if (v + 1 == vectors && last < VEC_LANES) {
-                ivec_store_part(out + v * VEC_LANES, sum[i][v], last);
-            } else {
-                ivec_store(out + v * VEC_LANES, sum[i][v]);
-            }
-        }
-    }
-}
-
 /* Functions for each number of pixels: a band is cut into tiles of almost equal size, whatever its length. */
 #define DENSE(pixels)                                                                                                          \
     static void dense_float_1x##pixels(const struct native_tile *tile)                                                         \
     {                                                                                                                          \
-        dense_float(tile, pixels <= VEC_TILE1 ? pixels : 1, 1, 0);                                                                \
+        dense_float(tile, pixels <= VEC_TILE1 ? pixels : 1, 1, 0);                                                             \
     }                                                                                                                          \
     static void dense_float_2x##pixels(const struct native_tile *tile)                                                         \
     {                                                                                                                          \
-        dense_float(tile, pixels <= VEC_TILE2 ? pixels : 1, 2, 0);                                                                \
+        dense_float(tile, pixels <= VEC_TILE2 ? pixels : 1, 2, 0);                                                             \
     }                                                                                                                          \
     static void dense_halved_1x##pixels(const struct native_tile *tile)                                                        \
     {                                                                                                                          \
@@ -236,14 +160,6 @@ KERNEL_INLINE void dense_integer(const struct native_tile *tile, const int32_t p
     static void dense_halved_2x##pixels(const struct native_tile *tile)                                                        \
     {                                                                                                                          \
         dense_float(tile, pixels <= VEC_TILE2 ? pixels : 1, 2, VEC_HALF > 0);                                                  \
-    }                                                                                                                          \
-    static void dense_integer_1x##pixels(const struct native_tile *tile)                                                       \
-    {                                                                                                                          \
-        dense_integer(tile, pixels <= IVEC_TILE1 ? pixels : 1, 1);                                                             \
-    }                                                                                                                          \
-    static void dense_integer_2x##pixels(const struct native_tile *tile)                                                       \
-    {                                                                                                                          \
-        dense_integer(tile, pixels <= IVEC_TILE2 ? pixels : 1, 2);                                                             \
     }
 DENSE(1)
 DENSE(2)
@@ -270,10 +186,8 @@ typedef void (*tile_kernel)(const struct native_tile *tile);
         name##1, name##2, name##3, name##4, name##5, name##6, name##7, name##8, name##9, name##10, name##11, name##12,         \
             name##13, name##14, name##15, name##16                                                                             \
     }
-enum dense_kind { DENSE_FLOAT, DENSE_HALVED, DENSE_INTEGER, NUM_DENSE_KINDS };
-static const tile_kernel dense_kernels[NUM_DENSE_KINDS][2][16] = { /* [kind][vectors - 1][pixels - 1] */
+static const tile_kernel dense_kernels[2][2][16] = { /* [the last vector is half a one][vectors - 1][pixels - 1] */
     { DENSE_ROW(dense_float_1x), DENSE_ROW(dense_float_2x) },
     { DENSE_ROW(dense_halved_1x), DENSE_ROW(dense_halved_2x) },
-    { DENSE_ROW(dense_integer_1x), DENSE_ROW(dense_integer_2x) },
 };
 #undef DENSE_ROW

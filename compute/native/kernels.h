@@ -24,10 +24,12 @@ static inline int32_t piece_begin(int32_t count, int32_t parts, int32_t index)
 
 #include "pack.h"
 #include "kernel_dense.h"
+#include "kernel_integer.h"
 #include "kernel_depthwise.h"
 #include "depthwise_run.h"
 #include "narrow_run.h"
 #include "pass_run.h"
+#include "integer_run.h"
 #include "weights_depthwise.h"
 #include "weights_run.h"
 
@@ -42,6 +44,7 @@ const struct native_isa VEC_ISA = {
     .pack_integer = pack_integer,
     .pack_wide = pack_wide,
     .pass_run = pass_run,
-    .rows_run = rows_run,
+    .depthwise_rows = depthwise_rows,
+    .integer_run = integer_run,
     .weights_run = weights_run,
 };

@@ -115,56 +115,66 @@ static void native_integer_pack(const struct mqb_conv_plan *plan, const int8_t *
     plan->isa->pack_integer(&plan->integer, &plan->shape, weight, packed);
 }
 
-/* A pixel of padding; behind it the end of the input, where quads overread. */
-static void integer_pad_row(const struct mqb_conv_plan *plan, int32_t n, const uint8_t *x, uint8_t pad_value, uint8_t *row)
+/* Depthwise: `n` whole images, or some rows of one. A tap over the edge reads a pixel of padding, if that is not zero. */
+static void depthwise_part(const struct mqb_conv_plan *plan, const struct mqb_iconv_part *part, const uint8_t *x,
+                           uint8_t pad_value, const void *packed, int32_t *acc, void *scratch)
 {
     const struct native_pass *pass = &plan->integer;
-    const size_t x_size = (size_t)plan->shape.c * (size_t)plan->shape.h * (size_t)plan->shape.w;
-    const size_t room = native_round_up((size_t)plan->shape.c + 6, 64), tail = native_tail_size(pass, n);
+    uint8_t *row = NULL;
 
-    memset(row, pad_value, room);
-    if (pass->overread) {
-        memset(row + room, 0, room);
-        memcpy(row + room, x + (size_t)n * x_size - tail, tail);
+    if (pad_value != 0) {
+        row = (uint8_t *)scratch + pass->rows_size + pass->outs_size;
+        memset(row, pad_value, (size_t)plan->shape.c);
+    }
+    if (part->num_rows == plan->shape.p) {
+        plan->isa->pass_run(pass, part->n, x, packed, NULL, acc, 0, row, scratch);
+    } else {
+        plan->isa->depthwise_rows(pass, part->first_row, part->num_rows, x, packed, acc, row, scratch);
+    }
+}
+
+static void native_integer_part(const struct mqb_conv_plan *plan, const struct mqb_iconv_part *part, const uint8_t *x,
+                                uint8_t pad_value, const void *packed, int32_t *acc, void *scratch)
+{
+    const struct native_pass *pass = &plan->integer;
+    const struct mqb_conv_shape *shape = &plan->shape;
+    const size_t x_size = (size_t)shape->c * (size_t)shape->h * (size_t)shape->w;
+    const int32_t first = part->first_row * shape->stride_h;
+    const int64_t pixels = (int64_t)part->num_rows * shape->q;
+    struct native_part whole = { part->n * pixels, part->first_channel, part->num_channels };
+
+    if (pass->depthwise) {
+        depthwise_part(plan, part, x, pad_value, packed, acc, scratch);
+    } else if (!pass->copied) {
+        const uint8_t *source = x + (size_t)first * (size_t)shape->w * (size_t)shape->c;
+
+        plan->isa->integer_run(pass, &whole, source, packed, acc, scratch);
+    } else {
+        const struct native_part one = { pixels, part->first_channel, part->num_channels };
+        const int32_t reach = (part->num_rows - 1) * shape->stride_h + (shape->r - 1) * shape->dilation_h + 1;
+        uint8_t *copy = (uint8_t *)scratch + pass->rows_size + pass->outs_size;
+
+        for (int32_t i = 0; i < part->n; i++) {
+            native_pad_rows(plan, first, reach, x + (size_t)i * x_size, 1, pad_value, copy);
+            plan->isa->integer_run(pass, &one, copy, packed, acc + i * pixels * part->num_channels, scratch);
+        }
     }
 }
 
 static void native_integer_forward(const struct mqb_conv_plan *plan, int32_t n, const uint8_t *x, uint8_t pad_value,
                                    const void *packed, int32_t *acc, void *scratch)
 {
-    const struct native_pass *pass = &plan->integer;
-    const struct mqb_conv_shape *shape = &plan->shape;
-    size_t x_size = (size_t)shape->c * shape->h * shape->w;
-    size_t acc_size = (size_t)shape->k * shape->p * shape->q;
-    uint8_t *more = (uint8_t *)scratch + pass->rows_size + pass->outs_size;
+    const struct mqb_iconv_part all = { sizeof(all), n, 0, plan->shape.p, 0, plan->shape.k };
 
-    if (!pass->fused) {
-        integer_pad_row(plan, n, x, pad_value, more);
-        plan->isa->pass_run(pass, n, x, packed, NULL, acc, 0, pass->depthwise && pad_value == 0 ? NULL : more, scratch);
-        return;
-    }
-    for (int32_t i = 0; i < n; i++) {
-        native_pad_image(plan, x + i * x_size, 1, pad_value, more);
-        plan->isa->pass_run(pass, 1, more, packed, NULL, acc + i * acc_size, 0, NULL, scratch);
-    }
+    native_integer_part(plan, &all, x, pad_value, packed, acc, scratch);
 }
 
 static void native_integer_rows(const struct mqb_conv_plan *plan, int32_t first, int32_t count, const uint8_t *x,
                                 uint8_t pad_value, const void *packed, int32_t *acc, void *scratch)
 {
-    const struct native_pass *pass = &plan->integer;
-    const struct mqb_conv_shape *shape = &plan->shape;
-    uint8_t *more = (uint8_t *)scratch + pass->rows_size + pass->outs_size;
+    const struct mqb_iconv_part rows = { sizeof(rows), 1, first, count, 0, plan->shape.k };
 
-    if (pass->fused) {
-        const int32_t reach = (count - 1) * shape->stride_h + (shape->r - 1) * shape->dilation_h + 1;
-
-        native_pad_rows(plan, first * shape->stride_h, reach, x, 1, pad_value, more);
-        plan->isa->rows_run(pass, first, count, more, packed, acc, NULL, scratch);
-        return;
-    }
-    integer_pad_row(plan, 1, x, pad_value, more);
-    plan->isa->rows_run(pass, first, count, x, packed, acc, pass->depthwise && pad_value == 0 ? NULL : more, scratch);
+    native_integer_part(plan, &rows, x, pad_value, packed, acc, scratch);
 }
 
 static int32_t native_integer_pack_wide(const struct mqb_conv_plan *plan, const int16_t *weight, void *packed)
@@ -196,6 +206,7 @@ static const struct mqb_compute native_compute = {
     .iconv_forward = native_integer_forward,
     .iconv_rows = native_integer_rows,
     .iconv_pack_wide = native_integer_pack_wide,
+    .iconv_part = native_integer_part,
 };
 
 static const struct mqb_component components[] = {

@@ -38,9 +38,9 @@ struct native_pass {
     int32_t in_size;   /* bytes of an input value */
     int32_t unit_size; /* bytes of packed weight a unit and lane */
     int32_t depthwise;
-    int32_t fused;    /* input is a padded copy, and a tap is a whole kernel row: run = S * C */
-    int32_t overread; /* quads reach past the channels: the end of the input is read from a copy */
-    int32_t narrow;   /* few output channels: lanes are pixels, and rows of the input are transposed */
+    int32_t copied;    /* the input is a copy with its padding around it */
+    int32_t fused;     /* a tap is a whole kernel row: run = S * C (floats: of a copy) */
+    int32_t narrow;    /* few output channels: lanes are pixels, and rows of the input are transposed */
     int32_t narrow_rows, narrow_copies, narrow_width; /* such rows kept, copies of each, values in each of their channels */
     int32_t narrow_margin;                            /* of those, before the image's first in a copy that is not shifted */
     int32_t narrow_top, narrow_left;                  /* the lowest tap_h and tap_w */
@@ -48,6 +48,7 @@ struct native_pass {
     int32_t num_classes;
     struct native_class *classes;
     int32_t *taps;
+    int64_t *offsets; /* integers, not depthwise: bytes from where a pixel begins to read to each tap */
     size_t packed_size;
     size_t rows_size, outs_size; /* bytes of scratch for the pointers of a band */
 };
@@ -81,6 +82,12 @@ struct native_tile {
     int32_t accumulate;
 };
 
+/* What of an integer convolution is asked for: pixels row after row and image after image, some output channels. */
+struct native_part {
+    int64_t pixels;
+    int32_t first_channel, num_channels;
+};
+
 /* Pixels side by side in both tensors, for the weight gradient. */
 struct native_run {
     const float *x, *dy;
@@ -100,13 +107,15 @@ struct native_isa {
                          void *packed);
     /* depthwise passes: weights of more than 8 bits */
     void (*pack_wide)(const struct native_pass *pass, const struct mqb_conv_shape *shape, const int16_t *weight, void *packed);
-    /* `pad_row`: a pixel that taps over the edge read (depthwise: NULL, if they are left out); behind it, where quads
-     * overread, the copy of the input's end */
+    /* floats, and depthwise integers. `pad_row`: a pixel that taps over the edge read (depthwise: NULL, if they are left out) */
     void (*pass_run)(const struct native_pass *pass, int32_t n, const void *in, const void *packed, const float *bias,
                      void *out, int32_t accumulate, const void *pad_row, void *scratch);
-    /* integers: output rows [first, first + count) of one image, which go to the beginning of `out` */
-    void (*rows_run)(const struct native_pass *pass, int32_t first, int32_t count, const void *in, const void *packed,
-                     void *out, const void *pad_row, void *scratch);
+    /* depthwise integers: output rows [first, first + count) of one image, which go to the beginning of `out` */
+    void (*depthwise_rows)(const struct native_pass *pass, int32_t first, int32_t count, const void *in, const void *packed,
+                           void *out, const void *pad_row, void *scratch);
+    /* other integers; source: where the first pixel begins to read */
+    void (*integer_run)(const struct native_pass *pass, const struct native_part *part, const uint8_t *source,
+                        const void *packed, int32_t *acc, void *scratch);
     void (*weights_run)(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw,
                         uint8_t *scratch);
 };
@@ -128,14 +137,6 @@ void native_pad_rows(const struct mqb_conv_plan *plan, int32_t first, int32_t co
 static inline size_t native_round_up(size_t size, size_t unit)
 {
     return (size + unit - 1) / unit * unit;
-}
-
-/* Bytes at the end of an integer pass's input whose pixels are read from a copy, if quads overread. */
-static inline size_t native_tail_size(const struct native_pass *pass, int32_t n)
-{
-    size_t size = (size_t)n * (size_t)pass->in_h * (size_t)pass->in_w * (size_t)pass->in_c, tail = (size_t)pass->in_c + 3;
-
-    return size < tail ? size : tail;
 }
 
 static inline int32_t native_min(int32_t a, int32_t b)

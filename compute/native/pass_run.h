@@ -79,7 +79,6 @@ static void band_run(const struct native_pass *pass, const struct native_class *
                      const void *packed, const float *bias, int32_t accumulate, const uint8_t *const *rows,
                      uint8_t *const *outs)
 {
-    const enum dense_kind whole = pass->in_size == 1 ? DENSE_INTEGER : DENSE_FLOAT;
     struct native_tile tile = { .num_taps = class->num_taps, .run = pass->run, .accumulate = accumulate };
     const uint8_t *weight = (const uint8_t *)packed + class->weight_offset;
 
@@ -89,20 +88,20 @@ static void band_run(const struct native_pass *pass, const struct native_class *
             int32_t left = pass->group_out - k;
             int32_t vectors = left <= VEC_LANES ? 1 : 2;
             int32_t channel = g * pass->group_out + k;
-            enum dense_kind kind;
+            int32_t halved;
 
             tile.row_offset = (size_t)g * (size_t)pass->group_in * (size_t)pass->in_size;
             tile.out_offset = (size_t)channel * 4;
             tile.weight = weight;
             tile.bias = bias == NULL ? NULL : bias + channel;
             tile.width = native_min(left, vectors * VEC_LANES);
-            kind = whole == DENSE_FLOAT && tile.width - (vectors - 1) * VEC_LANES <= VEC_HALF ? DENSE_HALVED : whole;
+            halved = tile.width - (vectors - 1) * VEC_LANES <= VEC_HALF;
             for (int32_t i = 0; i < tiles; i++) {
                 int32_t begin = piece_begin(count, tiles, i), pixels = piece_begin(count, tiles, i + 1) - begin;
 
                 tile.rows = rows + (size_t)begin * (size_t)class->num_taps;
                 tile.outs = outs + begin;
-                dense_kernels[kind][vectors - 1][pixels - 1](&tile);
+                dense_kernels[halved][vectors - 1][pixels - 1](&tile);
             }
             weight += (size_t)vectors * block_size;
             k += vectors * VEC_LANES;
@@ -132,9 +131,9 @@ static void class_clear(const struct native_pass *pass, const struct native_clas
     }
 }
 
-/* `total` pixels from where the walk stands; it ends in an input of `in_pixels`. */
-static void class_run(const struct native_pass *pass, struct pixel_walk *walk, int64_t total, size_t in_pixels,
-                      const void *packed, const float *bias, int32_t accumulate, void *scratch)
+/* `total` pixels from where the walk stands. */
+static void class_run(const struct native_pass *pass, struct pixel_walk *walk, int64_t total, const void *packed,
+                      const float *bias, int32_t accumulate, void *scratch)
 {
     const struct native_class *class = walk->class;
     const uint8_t **rows = scratch;
@@ -148,17 +147,6 @@ static void class_run(const struct native_pass *pass, struct pixel_walk *walk, i
             int32_t begin = piece_begin(count, tiles, i), pixels = piece_begin(count, tiles, i + 1) - begin;
 
             tile_pointers(walk, pixels, rows + (size_t)begin * (size_t)class->num_taps, outs + begin);
-        }
-        if (pass->overread) {
-            const size_t size = in_pixels * (size_t)pass->in_c, room = (size_t)pass->in_c + 3, tail = size < room ? size : room;
-            const uint8_t *end = walk->in + (size - tail);
-            const uint8_t *copy = walk->pad_row + native_round_up((size_t)pass->in_c + 6, 64);
-
-            for (size_t i = 0; i < (size_t)count * (size_t)class->num_taps; i++) {
-                size_t behind = (uintptr_t)rows[i] - (uintptr_t)end;
-
-                rows[i] = behind < tail ? copy + behind : rows[i];
-            }
         }
         band_run(pass, class, count, tiles, packed, bias, accumulate, rows, outs);
     }
@@ -185,26 +173,6 @@ static void pass_run(const struct native_pass *pass, int32_t n, const void *in, 
             }
             continue;
         }
-        class_run(pass, &walk, (int64_t)n * class->height * class->width,
-                  (size_t)n * (size_t)pass->in_h * (size_t)pass->in_w, packed, bias, accumulate, scratch);
+        class_run(pass, &walk, (int64_t)n * class->height * class->width, packed, bias, accumulate, scratch);
     }
-}
-
-/* Output rows [first, first + count) of one image, integers forward. `in` of a fused pass: the padded rows that they read. */
-static void rows_run(const struct native_pass *pass, int32_t first, int32_t count, const void *in, const void *packed,
-                     void *out, const void *pad_row, void *scratch)
-{
-    const struct native_class *class = pass->classes;
-
-    if (pass->depthwise) {
-        depthwise_rows(pass, first, count, in, packed, out, pad_row, scratch);
-        return;
-    }
-    const size_t skipped = (size_t)first * (size_t)pass->out_w * (size_t)pass->out_c * 4; /* the walk counts whole images */
-    struct pixel_walk walk = { pass, class, in, pad_row, out, 0, 0, 0 };
-    if (!pass->fused) {
-        walk.y = first;
-        walk.out = (uint8_t *)((uintptr_t)out - skipped);
-    }
-    class_run(pass, &walk, (int64_t)count * class->width, (size_t)pass->in_h * (size_t)pass->in_w, packed, NULL, 0, scratch);
 }

@@ -6,8 +6,7 @@
 #include <string.h>
 
 enum {
-    FUSED_CHANNELS = 8,          /* up to here a kernel row of a padded copy is one run */
-    FUSED_CHANNELS_INTEGER = 32, /* bytes are cheap to copy */
+    FUSED_CHANNELS = 8, /* floats: up to here a kernel row of a padded copy is one run */
     BAND_PIXELS = 384, /* output pixels for which a block of weights stays in the cache */
     BAND_POINTERS = 8192, /* of the table of pointers to what each tap of each pixel of a band reads */
     WGRAD_BAND_SIZE = 192 * 1024, /* bytes of x and dy that the weight gradient works on at a time */
@@ -181,17 +180,40 @@ static void pass_finish(struct native_pass *pass, const struct native_isa *isa, 
     pass->outs_size = native_round_up(((size_t)pass->band + NATIVE_POINTER_CHUNK) * sizeof(void *), 64);
 }
 
+/* A pixel needs one pointer: its taps are the same steps away everywhere. */
+static int integer_offsets(const struct mqb_conv_plan *plan, struct native_pass *pass)
+{
+    const struct native_class *class = pass->classes;
+
+    pass->offsets = plan->host->allocate((size_t)class->num_taps * sizeof(int64_t));
+    if (pass->offsets == NULL) {
+        return 1;
+    }
+    for (int32_t t = 0; t < class->num_taps; t++) {
+        pass->offsets[t] = ((int64_t)class->tap_h[t] * pass->in_w + class->tap_w[t]) * pass->in_c;
+    }
+    pass->band = BAND_PIXELS / pass->tile * pass->tile;
+    pass->rows_size = native_round_up((size_t)pass->band * sizeof(void *), 64);
+    pass->outs_size = 0;
+    return 0;
+}
+
 static int pass_forward(struct mqb_conv_plan *plan, struct native_pass *pass, int32_t integer)
 {
     const struct mqb_conv_shape *s = &plan->shape;
     int32_t channels = s->c / s->groups;
     size_t num_taps = (size_t)s->r * (size_t)s->s;
 
-    pass->fused = s->groups == 1 && s->s > 1 && s->dilation_w == 1 &&
-                  channels <= (integer ? FUSED_CHANNELS_INTEGER : FUSED_CHANNELS);
     pass->depthwise = plan->depthwise;
-    pass->in_h = pass->fused ? plan->pad_h : s->h;
-    pass->in_w = pass->fused ? plan->pad_w : s->w;
+    if (integer && !pass->depthwise) { /* bytes are cheap to copy; quads may reach past the last channel */
+        pass->fused = s->groups == 1 && s->dilation_w == 1;
+        pass->copied = s->pad_top + s->pad_left + s->pad_bottom + s->pad_right > 0 ||
+                       (pass->fused ? s->s * channels : channels) % 4 != 0;
+    } else {
+        pass->fused = pass->copied = s->groups == 1 && s->s > 1 && s->dilation_w == 1 && channels <= FUSED_CHANNELS;
+    }
+    pass->in_h = pass->copied ? plan->pad_h : s->h;
+    pass->in_w = pass->copied ? plan->pad_w : s->w;
     pass->in_c = s->c;
     pass->out_h = s->p;
     pass->out_w = s->q;
@@ -206,7 +228,6 @@ static int pass_forward(struct mqb_conv_plan *plan, struct native_pass *pass, in
     pass->in_size = integer ? 1 : (int32_t)sizeof(float);
     pass->unit_size = (int32_t)sizeof(float);
     if (integer && !pass->depthwise) {
-        pass->overread = !pass->fused && pass->run % 4 != 0;
         pass->run = (pass->run + 3) / 4;
         pass->unit_size = plan->isa->quad_size;
     }
@@ -222,14 +243,14 @@ static int pass_forward(struct mqb_conv_plan *plan, struct native_pass *pass, in
         for (int32_t c = 0; c < (pass->fused ? 1 : s->s); c++) {
             int32_t t = class->num_taps++;
 
-            class->tap_h[t] = r * s->dilation_h - (pass->fused ? 0 : s->pad_top);
-            class->tap_w[t] = c * s->dilation_w - (pass->fused ? 0 : s->pad_left);
+            class->tap_h[t] = r * s->dilation_h - (pass->copied ? 0 : s->pad_top);
+            class->tap_w[t] = c * s->dilation_w - (pass->copied ? 0 : s->pad_left);
             class->tap_index[t] = r * s->s + c;
         }
     }
     class_bounds(class);
     pass_finish(pass, plan->isa, integer);
-    return 0;
+    return integer && !pass->depthwise ? integer_offsets(plan, pass) : 0;
 }
 
 /* dx[h] takes dy[(h + pad - r * dilation) / stride] where that is whole: the remainder of h decides which r. */
@@ -313,7 +334,7 @@ static void plan_sizes(struct mqb_conv_plan *plan)
     size_t rows = size_max(WGRAD_BAND_SIZE / row_size, (size_t)((WGRAD_BAND_PIXELS + s->q - 1) / s->q));
 
     plan->pad_size = plan->forward.fused ? native_round_up(pixels * (size_t)s->c * sizeof(float), 64) : 0;
-    plan->pad_integer_size = plan->integer.fused ? native_round_up(pixels * (size_t)s->c + 3, 64) : 0;
+    plan->pad_integer_size = plan->integer.copied ? native_round_up(pixels * (size_t)s->c + 3, 64) : 0;
     size_t width = plan->depthwise ? 1 : native_round_up((size_t)s->k / (size_t)s->groups, (size_t)lanes);
     size_t channels = plan->depthwise ? native_round_up((size_t)s->c, (size_t)lanes) : (size_t)s->c;
     plan->sum_size = native_round_up(taps * channels * width * sizeof(float), 64);
@@ -326,7 +347,7 @@ static void plan_sizes(struct mqb_conv_plan *plan)
     size_t weights = plan->sum_size + plan->counts_size + plan->runs_size + plan->pad_size;
     plan->scratch_size = size_max(size_max(forward, backward), weights);
     plan->integer_scratch_size = plan->integer.rows_size + plan->integer.outs_size +
-                                 size_max(plan->pad_integer_size, 2 * native_round_up((size_t)s->c + 6, 64));
+                                 size_max(plan->pad_integer_size, native_round_up((size_t)s->c, 64));
 }
 
 mqb_status native_plan_create(const struct mqb_host *host, const struct native_isa *isa, const struct mqb_conv_shape *shape,
@@ -347,7 +368,7 @@ mqb_status native_plan_create(const struct mqb_host *host, const struct native_i
     made->max_images = max_images;
     made->depthwise = shape->c == shape->k && shape->c == shape->groups && shape->c > 1;
     made->pad_h = (shape->p - 1) * shape->stride_h + (shape->r - 1) * shape->dilation_h + 1;
-    made->pad_w = (shape->q - 1) * shape->stride_w + shape->s;
+    made->pad_w = (shape->q - 1) * shape->stride_w + (shape->s - 1) * shape->dilation_w + 1;
     made->zeros = host->allocate((size_t)(shape->c > shape->k ? shape->c : shape->k) * sizeof(float));
     if (made->zeros == NULL || pass_forward(made, &made->forward, 0) || pass_backward(made, &made->backward) ||
         pass_forward(made, &made->integer, 1)) {
@@ -363,6 +384,7 @@ static void pass_deinit(struct native_pass *pass, const struct mqb_host *host)
 {
     host->deallocate(pass->classes);
     host->deallocate(pass->taps);
+    host->deallocate(pass->offsets);
 }
 
 void native_plan_destroy(struct mqb_conv_plan *plan)

@@ -124,4 +124,9 @@ void mqb_tree_sum_f64(double *target, double *parts, int num_parts, size_t strid
 
 double mqb_seconds(void); /* monotonic; for reports, never for results */
 
+/* ---- instruction set (isa.c) ---- */
+
+/* AVX-512 (F, BW, VL, DQ), unless MQBENCH_ISA names another set. Asked when something is made, never while it runs. */
+bool mqb_isa_wide(void);
+
 #endif

@@ -13,8 +13,10 @@
 #include <string.h>
 
 #define ALIGN 64
-#define BAND_BYTES (24 << 10) /* accumulators that are requantized while they are in the first-level cache */
-#define BLOCK 256  /* channels whose real results are held at a time */
+#define BAND_BYTES (24 << 10)  /* accumulators that are requantized while they are in the first-level cache */
+#define WEIGHT_BYTES (256 << 10) /* packed weights that stay in the second-level cache from band to band */
+#define PART_CHANNELS 64       /* of layers with more weights than that, convolved at a time */
+#define BLOCK 256              /* channels whose real results are held at a time */
 
 static size_t align_up(size_t size)
 {
@@ -26,10 +28,18 @@ static bool has_rows(const struct mqb_compute *compute)
     return MQB_HAS_FIELD(compute, struct mqb_compute, iconv_rows) && compute->iconv_rows;
 }
 
+static bool has_parts(const struct mqb_iconv *conv)
+{
+    return conv->shape.groups == 1 && MQB_HAS_FIELD(conv->compute, struct mqb_compute, iconv_part) && conv->compute->iconv_part;
+}
+
 void mqb_iconv_choose_band(struct mqb_iconv *conv, int32_t group)
 {
     const struct mqb_conv_shape *shape = &conv->shape;
-    const size_t row = (size_t)shape->q * (size_t)shape->k * sizeof(int32_t), image = row * (size_t)shape->p;
+    conv->group = group;
+    const bool parts = has_parts(conv) && conv->compute->iconv_packed_size(conv->plan) > WEIGHT_BYTES;
+    conv->part_channels = parts && shape->k > PART_CHANNELS ? PART_CHANNELS : shape->k;
+    const size_t row = (size_t)shape->q * (size_t)conv->part_channels * sizeof(int32_t), image = row * (size_t)shape->p;
     const size_t images = BAND_BYTES / image, rows = BAND_BYTES / row;
     conv->band_images = images < 1 ? 1 : images > (size_t)group ? group : (int32_t)images;
     conv->band_rows = shape->p;
@@ -39,19 +49,32 @@ void mqb_iconv_choose_band(struct mqb_iconv *conv, int32_t group)
     }
 }
 
-static size_t band_pixels(const struct mqb_iconv *conv)
+static bool in_parts(const struct mqb_iconv *conv)
 {
-    return (size_t)conv->band_images * (size_t)conv->band_rows * (size_t)conv->shape.q;
+    return conv->plan && conv->part_channels < conv->shape.k;
 }
 
 size_t mqb_iconv_accumulators_size(const struct mqb_iconv *conv)
 {
-    return align_up((conv->plan ? band_pixels(conv) : 1) * (size_t)conv->shape.k * sizeof(int32_t));
+    const size_t pixels = (size_t)conv->band_images * (size_t)conv->band_rows * (size_t)conv->shape.q;
+    return conv->plan ? align_up(pixels * (size_t)conv->part_channels * sizeof(int32_t))
+                      : align_up((size_t)conv->shape.k * sizeof(int32_t));
+}
+
+/* Images and rows whose windows are summed at a time: those of a band, or all that a part's weights are for. */
+static int32_t window_images(const struct mqb_iconv *conv)
+{
+    return in_parts(conv) ? conv->group : conv->band_images;
+}
+
+static int32_t window_rows(const struct mqb_iconv *conv)
+{
+    return in_parts(conv) ? conv->shape.p : conv->band_rows;
 }
 
 static size_t sums_size(const struct mqb_iconv *conv)
 {
-    return align_up(mqb_window_sums_size(&conv->shape, conv->band_rows) * sizeof(uint32_t));
+    return align_up(mqb_window_sums_size(&conv->shape, window_rows(conv)) * sizeof(uint32_t));
 }
 
 size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv)
@@ -59,21 +82,28 @@ size_t mqb_iconv_scratch_size(const struct mqb_iconv *conv)
     const struct mqb_conv_shape *shape = &conv->shape;
     if (!conv->plan) /* a window */
         return align_up((size_t)shape->c * (size_t)shape->r * (size_t)shape->s * sizeof(int16_t));
-    size_t windows = align_up(band_pixels(conv) * (size_t)shape->groups * sizeof(uint32_t));
+    const size_t pixels = (size_t)window_images(conv) * (size_t)window_rows(conv) * (size_t)shape->q;
+    const size_t windows = align_up(pixels * (size_t)shape->groups * sizeof(uint32_t));
     return align_up(conv->compute->iconv_scratch_size(conv->plan)) + (conv->window_weight ? sums_size(conv) + windows : 0);
 }
 
+/* Accumulators of some channels of whole pixels, [num_pixels][num_channels]. */
+struct piece {
+    int32_t *accumulators;
+    int64_t pixel, num_pixels; /* the first one's index in the layer's result */
+    int32_t channel, num_channels;
+};
+
 /* Real results, the other operand's codes on top, to codes: one rounding for the layer and the addition. */
-static void finish_sums(const struct mqb_iconv *conv, const int32_t *accumulators, int64_t num_pixels, const uint8_t *side,
-                        uint8_t *codes)
+static void finish_sums(const struct mqb_iconv *conv, const struct piece *piece, const uint8_t *side, uint8_t *codes)
 {
-    int32_t k_count = conv->shape.k;
     float block[BLOCK];
-    for (int64_t i = 0; i < num_pixels; i++)
-        for (int32_t k = 0; k < k_count; k += BLOCK) {
-            int32_t size = k_count - k < BLOCK ? k_count - k : BLOCK;
-            int64_t at = i * k_count + k;
-            mqb_real_row(size, accumulators + at, conv->logit_scale + k, conv->logit_bias + k, block);
+    for (int64_t i = 0; i < piece->num_pixels; i++)
+        for (int32_t j = 0; j < piece->num_channels; j += BLOCK) {
+            const int32_t size = piece->num_channels - j < BLOCK ? piece->num_channels - j : BLOCK, k = piece->channel + j;
+            const int64_t at = (piece->pixel + i) * conv->shape.k + k;
+            mqb_real_row(size, piece->accumulators + i * piece->num_channels + j, conv->logit_scale + k, conv->logit_bias + k,
+                         block);
             if (conv->half)
                 mqb_real_halves(size, block);
             mqb_real_add_codes(size, side + at, conv->side_zero, conv->side_scale, block);
@@ -81,24 +111,29 @@ static void finish_sums(const struct mqb_iconv *conv, const int32_t *accumulator
         }
 }
 
-/* Accumulators of whole pixels, of which `at` lie before, to codes or to reals. */
-static void finish_pixels(const struct mqb_iconv *conv, const int32_t *accumulators, int64_t at, int64_t num_pixels,
-                          const struct mqb_iconv_run *ends)
+static void finish_reals(const struct mqb_iconv *conv, const struct piece *piece, float *reals)
 {
-    int32_t k_count = conv->shape.k;
+    const int32_t k = piece->channel, size = piece->num_channels;
+    for (int64_t i = 0; i < piece->num_pixels; i++) {
+        float *row = reals + (piece->pixel + i) * conv->shape.k + k;
+        mqb_real_row(size, piece->accumulators + i * size, conv->logit_scale + k, conv->logit_bias + k, row);
+        if (conv->half)
+            mqb_real_halves(size, row);
+    }
+}
+
+/* To codes or to reals. */
+static void finish_piece(const struct mqb_iconv *conv, const struct piece *piece, const struct mqb_iconv_run *ends)
+{
     if (conv->adds) {
-        finish_sums(conv, accumulators, num_pixels, ends->side + at, ends->codes + at);
-        return;
+        finish_sums(conv, piece, ends->side, ends->codes);
+    } else if (ends->codes) {
+        const struct mqb_sums sums = {.accumulators = piece->accumulators, .channel = piece->channel,
+                                      .num_channels = piece->num_channels};
+        mqb_rescale_run(&conv->rescale, &sums, piece->num_pixels, ends->codes + piece->pixel * conv->shape.k);
+    } else {
+        finish_reals(conv, piece, ends->logits);
     }
-    if (ends->codes) {
-        const struct mqb_sums sums = {.accumulators = accumulators};
-        mqb_rescale_run(&conv->rescale, &sums, num_pixels, ends->codes + at);
-        return;
-    }
-    for (int64_t i = 0; i < num_pixels; i++)
-        mqb_real_row(k_count, accumulators + i * k_count, conv->logit_scale, conv->logit_bias, ends->logits + at + i * k_count);
-    if (conv->half)
-        mqb_real_halves(num_pixels * k_count, ends->logits + at);
 }
 
 /* ---- own kernels ---- */
@@ -179,20 +214,21 @@ static void depthwise_pixel(const struct mqb_iconv *conv, const uint8_t *x, int3
         }
 }
 
-/* Output rows [first, first + count) of image x, of whose results `at` lie before. */
-static void run_own(const struct mqb_iconv *conv, int32_t first, int32_t count, const uint8_t *x, int64_t at,
+/* Output rows [first, first + count) of image x, the layer's pixels from `pixel` on. */
+static void run_own(const struct mqb_iconv *conv, int32_t first, int32_t count, const uint8_t *x, int64_t pixel,
                     int32_t *accumulators, void *scratch, const struct mqb_iconv_run *ends)
 {
     const struct mqb_conv_shape *shape = &conv->shape;
     for (int32_t p = first; p < first + count; p++)
-        for (int32_t q = 0; q < shape->q; q++, at += shape->k) {
+        for (int32_t q = 0; q < shape->q; q++, pixel++) {
+            const struct piece piece = {accumulators, pixel, 1, 0, shape->k};
             if (conv->pairs)
                 mqb_pairs_pixel(conv, x, p, q, scratch, accumulators);
             else if (conv->depthwise)
                 depthwise_pixel(conv, x, p, q, accumulators);
             else
                 convolve_pixel(conv, x, p, q, scratch, accumulators);
-            finish_pixels(conv, accumulators, at, 1, ends);
+            finish_piece(conv, &piece, ends);
         }
 }
 
@@ -214,88 +250,148 @@ MQB_MULTIVERSION static void add_window(int32_t size, const uint32_t *constant, 
 }
 
 /* raw -> A, in place. windows: [pixels][groups], or NULL. */
-static void correct_pixels(const struct mqb_iconv *conv, const uint32_t *windows, int64_t count, int32_t *acc)
+static void correct_piece(const struct mqb_iconv *conv, const uint32_t *windows, const struct piece *piece)
 {
     const struct mqb_conv_shape *shape = &conv->shape;
-    const int32_t group_k = shape->k / shape->groups;
-    for (int64_t i = 0; i < count; i++, acc += shape->k) {
+    const int32_t k = piece->channel, size = piece->num_channels / shape->groups;
+    int32_t *acc = piece->accumulators;
+    for (int64_t i = 0; i < piece->num_pixels; i++, acc += piece->num_channels) {
         if (!windows) {
-            add_constant(shape->k, conv->constant, acc);
+            add_constant(piece->num_channels, conv->constant + k, acc);
             continue;
         }
         for (int32_t g = 0; g < shape->groups; g++)
-            add_window(group_k, conv->constant + g * group_k, conv->window_weight + g * group_k,
-                       windows[i * shape->groups + g], acc + g * group_k);
+            add_window(size, conv->constant + k + g * size, conv->window_weight + k + g * size,
+                       windows[i * shape->groups + g], acc + g * size);
     }
 }
 
-/* Raw sums of whole pixels, of which `at` lie before, to codes or to reals. */
-static void finish_raw(const struct mqb_iconv *conv, int32_t *accumulators, const uint32_t *windows, int64_t at, int64_t count,
+/* Raw sums to codes or to reals. */
+static void finish_raw(const struct mqb_iconv *conv, const struct piece *piece, const uint32_t *windows,
                        const struct mqb_iconv_run *ends)
 {
     if (ends->codes && !conv->adds && (!windows || conv->shape.groups == 1)) {
-        const struct mqb_sums sums = {accumulators, conv->constant, conv->window_weight, windows};
-        mqb_rescale_run(&conv->rescale, &sums, count, ends->codes + at);
+        const struct mqb_sums sums = {piece->accumulators, conv->constant,  conv->window_weight,
+                                      windows,             piece->channel, piece->num_channels};
+        mqb_rescale_run(&conv->rescale, &sums, piece->num_pixels, ends->codes + piece->pixel * conv->shape.k);
         return;
     }
-    correct_pixels(conv, windows, count, accumulators);
-    finish_pixels(conv, accumulators, at, count, ends);
+    correct_piece(conv, windows, piece);
+    finish_piece(conv, piece, ends);
 }
 
-/* Rows [first, first + count) of images [image, image + images); all rows, if there is more than one image. */
-static void run_provider(const struct mqb_iconv_run *run, int32_t image, int32_t images, int32_t first, int32_t count,
-                         int32_t *accumulators, char *scratch)
+/* A part of a layer: rows of an image, or all rows of some; some channels. */
+struct band {
+    int32_t image, num_images, row, num_rows, channel, num_channels;
+};
+
+static int64_t first_pixel(const struct mqb_conv_shape *shape, const struct band *band)
+{
+    return ((int64_t)band->image * shape->p + band->row) * shape->q;
+}
+
+/* As much as the accumulators hold. windows: from the band's first pixel on, or NULL. */
+static void run_piece(const struct mqb_iconv_run *run, const struct band *band, const uint32_t *windows, int32_t *accumulators,
+                      void *scratch)
 {
     const struct mqb_iconv *conv = run->conv;
     const struct mqb_conv_shape *shape = &conv->shape;
     const struct mqb_compute *compute = conv->compute;
     const uint8_t zero = (uint8_t)conv->zero_stored;
-    const int64_t x_size = (int64_t)shape->h * shape->w * shape->c, pixels = (int64_t)shape->p * shape->q;
-    const uint8_t *x = run->x + image * x_size;
-    uint32_t *windows = NULL;
-    if (count == shape->p)
-        compute->iconv_forward(conv->plan, images, x, zero, conv->packed, accumulators, scratch);
-    else
-        compute->iconv_rows(conv->plan, first, count, x, zero, conv->packed, accumulators, scratch);
-    if (conv->window_weight) {
-        char *sums = scratch + align_up(compute->iconv_scratch_size(conv->plan));
-        windows = (uint32_t *)(void *)(sums + sums_size(conv));
-        for (int32_t i = 0; i < images; i++)
-            mqb_window_rows(shape, x + i * x_size, conv->zero_stored, first, count, (uint32_t *)(void *)sums,
-                            windows + i * pixels * shape->groups);
+    const uint8_t *x = run->x + (int64_t)band->image * shape->h * shape->w * shape->c;
+    const struct piece piece = {accumulators, first_pixel(shape, band), (int64_t)band->num_images * band->num_rows * shape->q,
+                                band->channel, band->num_channels};
+    if (band->num_channels < shape->k) {
+        const struct mqb_iconv_part part = {
+            sizeof(part), band->num_images, band->row, band->num_rows, band->channel, band->num_channels,
+        };
+        compute->iconv_part(conv->plan, &part, x, zero, conv->packed, accumulators, scratch);
+    } else if (band->num_rows == shape->p) {
+        compute->iconv_forward(conv->plan, band->num_images, x, zero, conv->packed, accumulators, scratch);
+    } else {
+        compute->iconv_rows(conv->plan, band->row, band->num_rows, x, zero, conv->packed, accumulators, scratch);
     }
-    finish_raw(conv, accumulators, windows, (image * pixels + (int64_t)first * shape->q) * shape->k,
-               (int64_t)images * count * shape->q, run);
+    finish_raw(conv, &piece, windows, run);
+}
+
+static int32_t least(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* A band in parts: the weights of a part stay in the cache for all images and rows. */
+static void run_parts(const struct mqb_iconv_run *run, const struct band *band, const uint32_t *windows, int32_t *accumulators,
+                      void *scratch)
+{
+    const struct mqb_iconv *conv = run->conv;
+    const struct mqb_conv_shape *shape = &conv->shape;
+    const int64_t first = first_pixel(shape, band);
+    for (int32_t k = 0; k < band->num_channels; k += conv->part_channels)
+        for (int32_t i = 0; i < band->num_images; i += conv->band_images)
+            for (int32_t p = 0; p < band->num_rows; p += conv->band_rows) {
+                const struct band piece = {band->image + i, least(conv->band_images, band->num_images - i),
+                                           band->row + p,   least(conv->band_rows, band->num_rows - p),
+                                           band->channel + k, least(conv->part_channels, band->num_channels - k)};
+                run_piece(run, &piece, windows ? windows + (first_pixel(shape, &piece) - first) : NULL, accumulators, scratch);
+            }
+}
+
+static void run_provider(const struct mqb_iconv_run *run, const struct band *band, int32_t *accumulators, char *scratch)
+{
+    const struct mqb_iconv *conv = run->conv;
+    const struct mqb_conv_shape *shape = &conv->shape;
+    const int64_t x_size = (int64_t)shape->h * shape->w * shape->c, pixels = (int64_t)shape->p * shape->q;
+    uint32_t *windows = NULL;
+    if (conv->window_weight) {
+        char *sums = scratch + align_up(conv->compute->iconv_scratch_size(conv->plan));
+        windows = (uint32_t *)(void *)(sums + sums_size(conv));
+        for (int32_t i = 0; i < band->num_images; i++)
+            mqb_window_rows(shape, run->x + (band->image + i) * x_size, conv->zero_stored, band->row, band->num_rows,
+                            (uint32_t *)(void *)sums, windows + i * pixels * shape->groups);
+    }
+    if (in_parts(conv))
+        run_parts(run, band, windows, accumulators, scratch);
+    else
+        run_piece(run, band, windows, accumulators, scratch);
 }
 
 /* ---- bands ---- */
 
-/* How a run is cut: `images` whole images a band, or `rows` rows of one. */
+/* How a run is cut: whole images or rows of one, all channels or some. */
 struct cut {
-    int32_t images, rows, bands_an_image;
+    int32_t images, rows, channels;
+    int32_t across, down; /* bands by channels; bands by rows of an image */
 };
 
 static struct cut cut_run(const struct mqb_iconv_run *run, int32_t workers)
 {
     const struct mqb_iconv *conv = run->conv;
-    const int32_t p = conv->shape.p, wanted = 2 * workers; /* two each, so that they end at about the same time */
+    const int32_t p = conv->shape.p, k = conv->shape.k;
+    const int32_t wanted = 2 * workers; /* two each, so that they end at about the same time */
     const bool can_split = !conv->plan || has_rows(conv->compute);
-    struct cut cut = {conv->plan ? conv->band_images : 1, conv->plan ? conv->band_rows : p, 1};
-    if (workers > 1 && cut.images > 1)
-        cut.images = run->n / wanted < 1 ? 1 : run->n / wanted < cut.images ? run->n / wanted : cut.images;
-    if (workers > 1 && can_split && run->n < wanted) {
-        const int32_t rows = (p * run->n + wanted - 1) / wanted;
-        cut.images = 1;
-        cut.rows = rows < cut.rows ? rows : cut.rows;
+    struct cut cut = {conv->plan ? conv->band_images : 1, conv->plan ? conv->band_rows : p, k, 1, 1};
+    if (in_parts(conv)) { /* a weight goes to one worker alone */
+        const int32_t parts = (k + conv->part_channels - 1) / conv->part_channels, each = (parts + wanted - 1) / wanted;
+        cut.images = run->n;
+        cut.rows = p;
+        cut.channels = workers > 1 ? each * conv->part_channels : k;
+    } else if (workers > 1) {
+        if (cut.images > 1)
+            cut.images = run->n / wanted < 1 ? 1 : least(run->n / wanted, cut.images);
+        if (can_split && run->n < wanted) {
+            cut.images = 1;
+            cut.rows = least((p * run->n + wanted - 1) / wanted, cut.rows);
+        }
     }
-    cut.bands_an_image = (p + cut.rows - 1) / cut.rows;
+    cut.across = (k + cut.channels - 1) / cut.channels;
+    cut.down = (p + cut.rows - 1) / cut.rows;
     return cut;
 }
 
 int32_t mqb_iconv_num_bands(const struct mqb_iconv_run *run, int32_t workers)
 {
     const struct cut cut = cut_run(run, workers);
-    return (run->n + cut.images - 1) / cut.images * cut.bands_an_image;
+    return (run->n + cut.images - 1) / cut.images * cut.down * cut.across;
 }
 
 void mqb_iconv_run_band(const struct mqb_iconv_run *run, int32_t workers, int32_t index, int32_t *accumulators, void *scratch)
@@ -303,12 +399,15 @@ void mqb_iconv_run_band(const struct mqb_iconv_run *run, int32_t workers, int32_
     const struct mqb_iconv *conv = run->conv;
     const struct mqb_conv_shape *shape = &conv->shape;
     const struct cut cut = cut_run(run, workers);
-    const int32_t image = index / cut.bands_an_image * cut.images, first = index % cut.bands_an_image * cut.rows;
-    const int32_t images = run->n - image < cut.images ? run->n - image : cut.images;
-    const int32_t count = shape->p - first < cut.rows ? shape->p - first : cut.rows;
+    const int32_t across = index % cut.across, down = index / cut.across % cut.down;
+    struct band band = {.image = index / cut.across / cut.down * cut.images, .row = down * cut.rows,
+                        .channel = across * cut.channels};
+    band.num_images = least(run->n - band.image, cut.images);
+    band.num_rows = least(shape->p - band.row, cut.rows);
+    band.num_channels = least(shape->k - band.channel, cut.channels);
     if (conv->plan)
-        run_provider(run, image, images, first, count, accumulators, scratch);
+        run_provider(run, &band, accumulators, scratch);
     else
-        run_own(conv, first, count, run->x + (int64_t)image * shape->h * shape->w * shape->c,
-                ((int64_t)image * shape->p + first) * shape->q * shape->k, accumulators, scratch, run);
+        run_own(conv, band.row, band.num_rows, run->x + (int64_t)band.image * shape->h * shape->w * shape->c,
+                ((int64_t)band.image * shape->p + band.row) * shape->q, accumulators, scratch, run);
 }

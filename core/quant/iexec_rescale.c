@@ -60,8 +60,9 @@ static mqb_status allocate(struct mqb_rescale *rescale, struct mqb_error *error)
     rescale->left = mqb_allocate_array(channels, sizeof(int64_t));
     rescale->right = mqb_allocate_array(channels, sizeof(int64_t));
     rescale->none = mqb_allocate_array(channels, sizeof(uint32_t));
+    rescale->approximate = mqb_allocate_array(channels, sizeof(float));
     if (!rescale->scalar || !rescale->m32 || !rescale->bias32 || !rescale->second32 || !rescale->m64 || !rescale->bias64 ||
-        !rescale->q31 || !rescale->left || !rescale->right || !rescale->none)
+        !rescale->q31 || !rescale->left || !rescale->right || !rescale->none || !rescale->approximate)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the multipliers of %d channels", (int)rescale->num_channels);
     return MQB_OK;
 }
@@ -112,6 +113,7 @@ mqb_status mqb_rescale_create(struct mqb_rescale *rescale, const struct mqb_cont
     rescale->zero_after = before ? 0 : out->info.zero_point;
     for (int32_t k = 0; k < num_channels; k++)
         fill_channel(rescale, k, (float)rescale->zero_before);
+    mqb_wide_choose(rescale, biased);
     return MQB_OK;
 }
 
@@ -127,6 +129,7 @@ void mqb_rescale_destroy(struct mqb_rescale *rescale)
     mqb_deallocate(rescale->left);
     mqb_deallocate(rescale->right);
     mqb_deallocate(rescale->none);
+    mqb_deallocate(rescale->approximate);
 }
 
 /* As mqb_requant_half: 11 bits of significand; below 2^-14 the step stays 2^-24, which adding 1.5 * 2^-1 rounds to. */
@@ -268,16 +271,16 @@ INLINE void block_q31_double(const struct mqb_rescale *s, const struct block *b,
     {                                                                                                                          \
         const struct mqb_rescale local = *s, *const r = &local;                                                                \
         const uint32_t *const constant = sums->constant ? sums->constant : s->none;                                            \
-        const int32_t channels = s->num_channels, last = channels - BLOCK;                                                     \
+        const int32_t channels = sums->num_channels, last = channels - BLOCK;                                                  \
         for (int64_t i = 0; i < num_pixels; i++) {                                                                             \
             struct block block = {.window = windowed ? sums->windows[i] : 0}, *const b = &block;                               \
             for (int32_t k = 0; k < channels; k += BLOCK) {                                                                    \
                 const int32_t at = last < 0 ? 0 : k < last ? k : last;                                                         \
                 block.sums = sums->accumulators + i * channels + at;                                                           \
-                block.constant = constant + at;                                                                                \
-                block.weight = windowed ? sums->weight + at : NULL;                                                            \
-                block.channel = at;                                                                                            \
-                block.codes = codes + i * channels + at;                                                                       \
+                block.channel = sums->channel + at;                                                                            \
+                block.constant = constant + block.channel;                                                                     \
+                block.weight = windowed ? sums->weight + block.channel : NULL;                                                 \
+                block.codes = codes + i * s->num_channels + block.channel;                                                     \
                 if (last >= 0) {                                                                                               \
                     const int32_t count = BLOCK;                                                                               \
                     CALL;                                                                                                      \
@@ -352,15 +355,16 @@ INLINE void plain_block(const struct plain p, const int32_t *sums, uint32_t wind
 INLINE void plain_rows(const struct mqb_rescale *s, const struct mqb_sums *sums, int64_t num_pixels, uint8_t *codes,
                        const bool windowed)
 {
-    const struct plain p = {s->m32,
-                            sums->constant ? sums->constant : s->none,
-                            sums->weight,
+    const struct plain p = {s->m32 + sums->channel,
+                            (sums->constant ? sums->constant : s->none) + sums->channel,
+                            windowed ? sums->weight + sums->channel : NULL,
                             (float)(s->low - s->zero_after),
                             (float)(s->high - s->zero_after),
                             s->zero_after + s->offset};
-    const int32_t channels = s->num_channels, last = channels - BLOCK;
+    const int32_t channels = sums->num_channels, last = channels - BLOCK;
     const int32_t *raw = sums->accumulators;
-    for (int64_t i = 0; i < num_pixels; i++, raw += channels, codes += channels) {
+    codes += sums->channel;
+    for (int64_t i = 0; i < num_pixels; i++, raw += channels, codes += s->num_channels) {
         const uint32_t window = windowed ? sums->windows[i] : 0;
         int32_t k = 0;
         for (; k <= last; k += BLOCK)
@@ -386,12 +390,12 @@ static void rescale_scalar(const struct mqb_rescale *s, const struct mqb_sums *s
 {
     const uint32_t *constant = sums->constant ? sums->constant : s->none;
     for (int64_t i = 0; i < num_pixels; i++)
-        for (int32_t k = 0; k < s->num_channels; k++) {
-            const int64_t at = i * s->num_channels + k;
-            uint32_t a = (uint32_t)sums->accumulators[at] + constant[k];
+        for (int32_t j = 0; j < sums->num_channels; j++) {
+            const int32_t k = sums->channel + j;
+            uint32_t a = (uint32_t)sums->accumulators[i * sums->num_channels + j] + constant[k];
             if (sums->windows)
                 a += sums->weight[k] * sums->windows[i];
-            codes[at] = (uint8_t)(mqb_requantize(&s->scalar[k], (int32_t)a) + s->offset);
+            codes[i * s->num_channels + k] = (uint8_t)(mqb_requantize(&s->scalar[k], (int32_t)a) + s->offset);
         }
 }
 
@@ -420,6 +424,8 @@ void mqb_rescale_run(const struct mqb_rescale *rescale, const struct mqb_sums *s
                                                    [MQB_RESCALE_Q31_DOUBLE] = {q31_double, q31_double_windows},
                                                    [MQB_RESCALE_PLAIN] = {plain, plain_windows}};
     const bool windowed = sums->windows != NULL;
+    if (mqb_wide_rescale(rescale, sums, num_pixels, codes))
+        return;
     if (rescale->form == MQB_RESCALE_SCALAR)
         rescale_scalar(rescale, sums, num_pixels, codes);
     else if (rescale->form <= MQB_RESCALE_HALF)

@@ -56,8 +56,12 @@ enum mqb_rescale_form {
     MQB_RESCALE_Q31_DOUBLE = 6,
     MQB_RESCALE_PLAIN = 7 /* F32, half to even, nothing added before rounding */
 };
+enum mqb_wide { MQB_WIDE_NONE = 0, MQB_WIDE_PLAIN = 1, MQB_WIDE_CHECKED = 2 };
 struct mqb_rescale {
     int32_t form; /* enum mqb_rescale_form */
+    int32_t wide; /* enum mqb_wide: what runs instead (iexec_wide.c) */
+    float margin; /* CHECKED: how near a tie is too near */
+    float *approximate; /* the multiplier as a float */
     int32_t rounding;
     int32_t num_channels;
     int32_t low, high, offset;
@@ -70,11 +74,13 @@ struct mqb_rescale {
     uint32_t *none;              /* zeros */
 };
 
-/* Raw sums of whole pixels, and what makes them exact: A = raw + constant[k] + weight[k] * windows[pixel], mod 2^32. */
+/* Raw sums [pixels][num_channels] of the channels from `channel` on, and what makes them exact:
+ * A = raw + constant[k] + weight[k] * windows[pixel], mod 2^32. */
 struct mqb_sums {
     const int32_t *accumulators;
-    const uint32_t *constant; /* NULL: zeros */
+    const uint32_t *constant; /* by channel of the layer; NULL: zeros */
     const uint32_t *weight, *windows; /* windows NULL: zeros */
+    int32_t channel, num_channels;
 };
 
 struct mqb_iconv {
@@ -94,7 +100,9 @@ struct mqb_iconv {
     struct mqb_conv_plan *plan;
     void *packed;
     uint32_t *constant, *window_weight; /* window_weight NULL: all zero */
-    int32_t band_images, band_rows;     /* what is convolved before it is requantized: rows of one image, or whole images */
+    /* What is convolved before it is requantized: rows of one image or whole images, so many channels. */
+    int32_t band_images, band_rows, part_channels;
+    int32_t group; /* images a run has at most */
     struct mqb_rescale rescale;
     /* A real result, f(f(A) * logit_scale[k]) + logit_bias[k]: of the last layer without a point, of a layer before a float
      * island, and of one that takes an addition over. */
@@ -299,7 +307,12 @@ mqb_status mqb_rescale_create(struct mqb_rescale *rescale, const struct mqb_cont
                               int32_t num_scales, const struct mqb_itensor *out, const float *bias, int32_t num_channels,
                               int32_t low, int32_t high, struct mqb_error *error);
 void mqb_rescale_destroy(struct mqb_rescale *rescale);
+/* codes: of whole pixels, with all channels. */
 void mqb_rescale_run(const struct mqb_rescale *rescale, const struct mqb_sums *sums, int64_t num_pixels, uint8_t *codes);
+
+/* iexec_wide.c: whether vectors of 512 bits can take the place of the form; the same codes by them, or false. */
+void mqb_wide_choose(struct mqb_rescale *rescale, bool biased);
+bool mqb_wide_rescale(const struct mqb_rescale *rescale, const struct mqb_sums *sums, int64_t num_pixels, uint8_t *codes);
 
 /* iexec_real.c */
 void mqb_quantize_rows(const struct mqb_quantize_rows *q, int64_t size, const float *x, uint8_t *codes);

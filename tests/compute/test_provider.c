@@ -497,6 +497,38 @@ static void integer_rows_trial(const struct mqb_compute *compute, const struct m
     }
 }
 
+/* 32 channels at a time, of all images and of some rows of the first, give what the whole call gave. */
+static void integer_part_trial(const struct mqb_compute *compute, const struct mqb_conv_plan *plan,
+                               const struct mqb_conv_shape *shape, int32_t n, const uint8_t *x, uint8_t pad_value,
+                               const void *packed, const int32_t *want, void *scratch)
+{
+    if (!MQB_HAS_FIELD(compute, struct mqb_compute, iconv_part) || compute->iconv_part == NULL) {
+        return;
+    }
+    for (int32_t first = 0; first < (shape->groups == 1 ? shape->k : 1); first += 32) {
+        const int32_t left = shape->groups == 1 ? shape->k - first : shape->k;
+        const int32_t channels = shape->groups == 1 && left > 32 ? 32 : left;
+
+        for (int32_t some = 0; some < 2; some++) {
+            const int32_t row = some ? shape->p / 3 : 0, rows = some ? (shape->p - row + 1) / 2 : shape->p;
+            const struct mqb_iconv_part part = { sizeof(part), some ? 1 : n, row, rows, first, channels };
+            const size_t pixels = (size_t)part.n * (size_t)rows * (size_t)shape->q;
+            struct buffer acc = buffer_create(pixels * (size_t)channels * sizeof(int32_t), 0xff);
+
+            compute->iconv_part(plan, &part, x, pad_value, packed, acc.data, scratch);
+            for (size_t i = 0; i < pixels; i++) {
+                const size_t at = ((size_t)row * (size_t)shape->q + i) * (size_t)shape->k + (size_t)first;
+
+                if (memcmp((const int32_t *)acc.data + i * (size_t)channels, want + at, (size_t)channels * sizeof(int32_t)) != 0) {
+                    fail_msg("channels %d to %d of pixel %zu, rows from %d on, differ from the whole call's (pad value %d)", first,
+                             first + channels - 1, i, row, pad_value);
+                }
+            }
+            buffer_destroy(&acc);
+        }
+    }
+}
+
 /* Weights of 9 bits: w8 + w8' gives the sums of both. */
 static void integer_wide_trial(const struct mqb_compute *compute, const struct mqb_conv_plan *plan,
                                const struct mqb_conv_shape *shape, int32_t n, const uint8_t *x, uint8_t pad_value,
@@ -568,6 +600,7 @@ static void integer_trial(const struct mqb_compute *compute, size_t index, int e
         }
     }
     integer_rows_trial(compute, plan, &shape, n, x.data, pad_value, packed, want, scratch);
+    integer_part_trial(compute, plan, &shape, n, x.data, pad_value, packed, want, scratch);
     integer_wide_trial(compute, plan, &shape, n, x.data, pad_value, weight.data, packed, want, scratch);
     free(want);
     free(packed);

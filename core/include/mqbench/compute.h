@@ -34,6 +34,14 @@ struct mqb_conv_shape {
     int32_t groups; /* c and k are multiples of it */
 };
 
+/* A part of an integer convolution. */
+struct mqb_iconv_part {
+    uint32_t struct_size;
+    int32_t n;                           /* images; if more than one, with all their rows */
+    int32_t first_row, num_rows;         /* of the output */
+    int32_t first_channel, num_channels; /* of the output: from a multiple of 32, to one or to the last; all, if there are groups */
+};
+
 struct mqb_conv_plan; /* opaque, the provider's */
 
 struct mqb_compute {
@@ -84,6 +92,9 @@ struct mqb_compute {
     /* Weights less their zero point, -255..255, instead of iconv_pack; the same kernels run on them. 0: not for this plan, and
      * `packed` is untouched. */
     int32_t (*iconv_pack_wide)(const struct mqb_conv_plan *plan, const int16_t *weight, void *packed);
+    /* acc[n][num_rows][q][num_channels]: for layers whose weights do not fit into a cache next to the rest. */
+    void (*iconv_part)(const struct mqb_conv_plan *plan, const struct mqb_iconv_part *part, const uint8_t *x, uint8_t pad_value,
+                       const void *packed, int32_t *acc, void *scratch);
 };
 
 #ifdef __cplusplus
