@@ -6,9 +6,13 @@
 #include "ops/ops.h"
 #include "ops/point.h"
 
+#include <mqbench/backend.h>
+#include <mqbench/numeric.h>
+
+#include <math.h>
 #include <string.h>
 
-#define CHUNK 1024 /* floats of gradient that nobody wants, on the stack */
+#define CHUNK 1024 /* floats on the stack */
 
 /* For weights. */
 struct fake_quantize {
@@ -151,6 +155,46 @@ static mqb_status fake_quantize_prepare(struct mqb_op_context *context, struct m
     return status;
 }
 
+/* ---- ties ---- */
+
+/* Whether values halfway between two codes go elsewhere than to even. */
+static bool fake_quantize_breaks_ties(const struct mqb_point *point)
+{
+    const struct mqb_scheme *scheme = &point->scheme;
+    return scheme->pot_scale && (scheme->rounding == MQB_ROUND_RHU || scheme->rounding == MQB_ROUND_RHA) &&
+           point->grid.num_channels == 1;
+}
+
+/* Values halfway between two codes, moved by one unit in the last place to the code where the target sends them: with a scale
+ * that is a power of two x / s is exact, so they are found, and stay moved in the quantizer. */
+static void fake_quantize_move_ties(const struct mqb_point *point, int64_t size, const float *x, float *moved)
+{
+    float inverse = 1.0f / point->grid.scale[0];
+    uint32_t up = point->scheme.rounding == MQB_ROUND_RHU ? UINT32_MAX : 1; /* what is added below zero */
+    for (int64_t i = 0; i < size; i++) {
+        float v = x[i] * inverse;
+        uint32_t bits, tie = fabsf(v - mqb_rne_small(v)) == 0.5f;
+        memcpy(&bits, &x[i], sizeof(bits));
+        bits += tie * (bits >> 31 ? up : 1);
+        memcpy(&moved[i], &bits, sizeof(bits));
+    }
+}
+
+static void fake_quantize_forward_moved(const struct mqb_point *point, struct mqb_slice slice)
+{
+    float moved[CHUNK];
+    const float *x = slice.x;
+    int64_t size = slice.size;
+    slice.x = moved;
+    for (int64_t at = 0; at < size; at += CHUNK) {
+        slice.size = size - at < CHUNK ? size - at : CHUNK;
+        fake_quantize_move_ties(point, slice.size, x + at, moved);
+        point->quantizer->forward(point->self, &slice);
+        slice.y += slice.size;
+        slice.offset += (uint64_t)slice.size;
+    }
+}
+
 /* ---- activations ---- */
 
 static struct mqb_slice fake_quantize_slice(const struct mqb_op_block *block)
@@ -173,7 +217,10 @@ static void fake_quantize_forward_block(const struct mqb_op_context *context, co
     }
     struct mqb_slice slice = fake_quantize_slice(block);
     slice.y = block->out;
-    point->quantizer->forward(point->self, &slice);
+    if (fake_quantize_breaks_ties(point))
+        fake_quantize_forward_moved(point, slice);
+    else
+        point->quantizer->forward(point->self, &slice);
 }
 
 static void fake_quantize_backward_block(const struct mqb_op_context *context, const struct mqb_op_block *block)
@@ -189,18 +236,22 @@ static void fake_quantize_backward_block(const struct mqb_op_context *context, c
     slice.dy = block->dout;
     slice.dx = block->din[0];
     slice.sums = block->sums ? block->sums : unwanted_sums;
-    if (slice.dx) {
+    bool breaks_ties = fake_quantize_breaks_ties(point);
+    if (slice.dx && !breaks_ties) {
         point->quantizer->backward(point->self, &slice);
         return;
     }
-    /* Nobody wants dx, but the quantizer learns. */
-    float unwanted[CHUNK];
+    /* If nobody wants dx, the quantizer still learns. */
+    float unwanted[CHUNK], moved[CHUNK], *dx = slice.dx;
+    const float *x = slice.x;
     int64_t size = slice.size;
-    slice.dx = unwanted;
     for (int64_t at = 0; at < size; at += CHUNK) {
         slice.size = size - at < CHUNK ? size - at : CHUNK;
+        slice.x = breaks_ties ? moved : x + at;
+        slice.dx = dx ? dx + at : unwanted;
+        if (breaks_ties)
+            fake_quantize_move_ties(point, slice.size, x + at, moved);
         point->quantizer->backward(point->self, &slice);
-        slice.x += slice.size;
         slice.dy += slice.size;
         slice.offset += (uint64_t)slice.size;
     }

@@ -496,7 +496,7 @@ mqb_status mqb_program_create_ideal(const struct mqb_deploy *deploy, const struc
     p->contract = rules->contract;
     p->profile = mqb_strdup(rules->contract.profile ? rules->contract.profile : "");
     p->contract.profile = p->profile;
-    mqb_lower_ideal_contract(p, ideal);
+    mqb_lower_ideal_contract(p, &rules->activation, ideal);
     count_consumers(&lowering);
     status = rules->scope == MQB_SCOPE_CONV_AND_LINEAR ? mqb_lower_islands(&lowering, error) : lower_graph(&lowering, error);
     if (status == MQB_OK)

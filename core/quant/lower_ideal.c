@@ -2,26 +2,29 @@
  * lower_ideal.c - programs in which parts of the contract are exchanged for what the fake-quantized network computes, to find
  * out by substitution what a difference between the two comes from.
  *
- * A factor that is exchanged follows the contract `exact`: multipliers in double, rounding half to even, sums of two tensors in
- * float, the input by the formula of fake quantization. Integer sums stay what they are; a real bias, which none can hold, is
- * added to them when they are requantized. A mean without a point of its own is not rounded at all in the fake-quantized
- * network. It is kept as reals beside its codes then, and the linear layer or convolution behind it runs in float.
+ * A factor that is exchanged follows the contract `exact`: multipliers in double, rounding half to even (or where the scheme
+ * sends a tie), sums of two tensors in float, the input by the formula of fake quantization. Integer sums stay what they are; a
+ * real bias, which none can hold, is added to them when they are requantized. A mean without a point of its own is not rounded at
+ * all in the fake-quantized network. It is kept as reals beside its codes then, and the linear layer or convolution behind it runs
+ * in float.
  */
 #include "quant/program.h"
 
 #include <string.h>
 
-void mqb_lower_ideal_contract(struct mqb_program *program, uint32_t ideal)
+void mqb_lower_ideal_contract(struct mqb_program *program, const struct mqb_scheme *activation, uint32_t ideal)
 {
+    bool ties = activation->pot_scale && (activation->rounding == MQB_ROUND_RHA || activation->rounding == MQB_ROUND_RHU);
+    int32_t rounding = ties ? activation->rounding : MQB_ROUND_RNE;
     struct mqb_contract *contract = &program->contract;
     program->ideal = ideal;
     program->exact = *contract;
     program->exact.fold = MQB_FOLD_F64;
     program->exact.multiplier = MQB_MULTIPLIER_F64;
-    program->exact.rounding = MQB_ROUND_RNE;
+    program->exact.rounding = rounding;
     program->exact.zp_before = 0;
     program->exact.intermediate = MQB_INTERMEDIATE_NONE;
-    program->exact.input_rounding = MQB_ROUND_RNE;
+    program->exact.input_rounding = rounding;
     program->exact.input_divide = 0;
     program->exact.add_rule = MQB_ADD_F32;
     program->exact.pool_rule = MQB_POOL_INTEGER;
@@ -50,7 +53,8 @@ uint32_t mqb_program_factors(const struct mqb_program *program)
     factors |= c->fold != MQB_FOLD_F64 ? MQB_FACTOR_FOLD : 0;
     factors |= c->intermediate == MQB_INTERMEDIATE_I16_SATURATING ? MQB_FACTOR_SATURATION : 0;
     factors |= c->intermediate == MQB_INTERMEDIATE_F16 ? MQB_FACTOR_HALF : 0;
-    factors |= c->input_rounding != MQB_ROUND_RNE || c->input_divide || mqb_requant_zero_before(c) ? MQB_FACTOR_INPUT : 0;
+    bool input = c->input_rounding != program->exact.input_rounding || c->input_divide || mqb_requant_zero_before(c);
+    factors |= input ? MQB_FACTOR_INPUT : 0;
     return factors;
 }
 

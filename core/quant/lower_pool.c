@@ -46,9 +46,11 @@ static mqb_status lower_means(const struct mqb_program *program, const struct mq
                               struct mqb_error *error)
 {
     const struct mqb_itensor *x = &program->tensors[op->in[0]], *y = &program->tensors[op->out];
-    const struct mqb_contract *contract = mqb_program_rule(program, MQB_FACTOR_POOL);
+    struct mqb_contract contract = *mqb_program_rule(program, MQB_FACTOR_POOL);
     bool count_pads = mqb_attr_i(node, "count_include_pad", 0) != 0;
     size_t pixels = (size_t)y->h * (size_t)y->w;
+    if ((program->ideal & MQB_FACTOR_POOL) && y->info.point == MQB_NONE) /* no point: a comparison rounds it, to even */
+        contract.rounding = MQB_ROUND_RNE;
     op->mean_of = mqb_allocate_array(pixels, sizeof(*op->mean_of));
     op->means = mqb_allocate_array(pixels, sizeof(*op->means));
     if (!op->mean_of || !op->means)
@@ -62,11 +64,11 @@ static mqb_status lower_means(const struct mqb_program *program, const struct mq
             continue;
         struct mqb_imean *mean = &op->means[op->num_means++];
         mean->count = (int32_t)count;
-        mean->rule = contract->pool_rule;
+        mean->rule = contract.pool_rule;
         if (mean->rule == MQB_POOL_ORT && strcmp(node->op->name, "GlobalAveragePool") == 0)
             mean->rule = MQB_POOL_INTEGER;
         mqb_status status =
-            mqb_requantizer_init_count(&mean->requantizer, contract, x->info.scale, 1.0f, y->info.scale, mean->count,
+            mqb_requantizer_init_count(&mean->requantizer, &contract, x->info.scale, 1.0f, y->info.scale, mean->count,
                                        y->info.zero_point, y->info.qmin, y->info.qmax, error);
         if (status != MQB_OK)
             return mqb_fail_prefix(error, status, "layer '%s'", node->name);

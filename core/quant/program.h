@@ -242,7 +242,7 @@ static inline const struct mqb_contract *mqb_program_rule(const struct mqb_progr
     return program->ideal & factor ? &program->exact : &program->contract;
 }
 /* Sets the contracts of a program in which the factors in `ideal` are exchanged. */
-void mqb_lower_ideal_contract(struct mqb_program *program, uint32_t ideal);
+void mqb_lower_ideal_contract(struct mqb_program *program, const struct mqb_scheme *activation, uint32_t ideal);
 /* A mean without a point of its own, under MQB_FACTOR_POOL: a second tensor with the mean as it is. */
 mqb_status mqb_lower_mean(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error);
 /* What reads such a mean; *done false: there is none, or the node's codes are to be made as well. */

@@ -12,7 +12,7 @@ static const char *op_name(const struct tvm_layer *layer, uint32_t kernels)
     case MQB_STEP_MAP:
         return layer->formula ? "qnn.requantize" : "take";
     case MQB_STEP_ADD:
-        return "qnn.add";
+        return kernels == TVM_USES_ADD_ONCE ? "add" : "qnn.add";
     case MQB_STEP_MUL:
         return "qnn.mul";
     case MQB_STEP_MAX_POOL:

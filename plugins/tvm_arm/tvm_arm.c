@@ -7,8 +7,13 @@
  *   tonearest  the same, rounding TONEAREST: halves away from zero
  *   floor      relay.quantize with round_for_shift off: a plain arithmetic shift
  * and that of its two ways of adding:
- *   each       qnn.add: each operand is brought to the scale of the result, one rounding each, then added
- *   sum        relay.quantize: both are brought to the finer scale of the two, which is exact, added, and rounded once
+ *   sum        relay.quantize, the part of TVM that has power-of-two scales and shifts: both operands are brought to the
+ *              finer scale of the two, which is exact, added, and rounded once. An ONNX file with QLinearAdd is imported as a
+ *              real sum that is rounded once, too.
+ *   each       qnn.add, which the importers of TFLite and PyTorch make: each operand is brought to the scale of the result, one
+ *              rounding each, then added
+ * Where scales are powers of two every second sum may lie halfway between two codes, so fake quantization, which otherwise
+ * rounds to even, sends such values where the shift does (option ties).
  * Float inputs are rounded half away from zero (qnn.quantize); so are biases, which TVM takes as integers.
  */
 #include "plan.h"
@@ -23,9 +28,11 @@
 static const struct mqb_option_spec tvm_options[] = {
     {"rounding", MQB_OPTION_CHOICE, 0, "upward", 0, 0, "upward|tonearest|floor",
      "of the right shift: halves up, halves away from zero, or down"},
-    {"add", MQB_OPTION_CHOICE, 0, "each", 0, 0, "each|sum",
-     "each: operands are brought to the result's scale and then added (qnn.add); sum: added exactly, rounded once "
-     "(relay.quantize)"},
+    {"add", MQB_OPTION_CHOICE, 0, "sum", 0, 0, "sum|each",
+     "sum: operands are added exactly and rounded once (relay.quantize); each: brought to the result's scale, one rounding "
+     "each, then added (qnn.add)"},
+    {"ties", MQB_OPTION_CHOICE, 0, "target", 0, 0, "target|even",
+     "target: fake quantization sends a value halfway between two codes where the shift does (but for floor); even: to even"},
 };
 
 static const char *const tvm_passes[] = {"bn_fold", "place_graph3", NULL};
@@ -45,17 +52,22 @@ static mqb_status tvm_rules(const struct mqb_host *host, const struct mqb_option
                             struct mqb_error *error)
 {
     static const char *const profiles[][2] = {
-        {"upward", "upward, sum"}, {"tonearest", "tonearest, sum"}, {"floor", "floor, sum"}};
+        {"upward, each", "upward"}, {"tonearest, each", "tonearest"}, {"floor, each", "floor"}};
     static const int32_t roundings[] = {MQB_ROUND_RHU, MQB_ROUND_RHA, MQB_ROUND_FLOOR};
     enum tvm_rounding rounding = rounding_of(host, options);
     int sum = adds_once(host, options);
     (void)error;
+    int target = rounding != TVM_FLOOR && strcmp(host->option_text(options, "ties"), "target") == 0;
     const struct mqb_backend_rules made = {
         .struct_size = sizeof(made),
         .deployable = 1,
         .reason = "",
         .weight = {.struct_size = sizeof(struct mqb_scheme), .role = MQB_ROLE_WEIGHT, .symmetric = 1, .pot_scale = 1},
-        .activation = {.struct_size = sizeof(struct mqb_scheme), .role = MQB_ROLE_ACTIVATION, .symmetric = 1, .pot_scale = 1},
+        .activation = {.struct_size = sizeof(struct mqb_scheme),
+                       .role = MQB_ROLE_ACTIVATION,
+                       .symmetric = 1,
+                       .pot_scale = 1,
+                       .rounding = target ? roundings[rounding] : MQB_ROUND_RNE},
         .weight_signed = 1,
         .activation_signed = 1,
         .default_bn_fold = 4,
@@ -172,7 +184,7 @@ static const struct mqb_proof tvm_proofs[] = {
     PROOF("gcc", "c99_gcc.sh", ""),
     PROOF("clang", "c99_clang.sh", ""),
     PROOF("aarch64", "c99_aarch64.sh", ""),
-    PROOF("aarch64-sum", "c99_aarch64.sh", "add=sum"),
+    PROOF("aarch64-each", "c99_aarch64.sh", "add=each"),
     PROOF("aarch64-tonearest", "c99_aarch64.sh", "rounding=tonearest"),
     PROOF("aarch64-floor", "c99_aarch64.sh", "rounding=floor"),
 };

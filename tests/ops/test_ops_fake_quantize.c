@@ -2,6 +2,8 @@
 #include "drive.h"
 #include "ops/point.h"
 
+#include <mqbench/backend.h>
+
 /* y = s[c] clamp(rint(x / s[c]), -4, 3); sums: of dy, and of dy times the element's index. */
 struct toy {
     float scale[300];
@@ -241,6 +243,87 @@ static void test_fake_quantize_weight_slices_make_the_tensor(void **state)
     }
 }
 
+/* ---- ties: a quantizer that rounds to even, codes -4 to 2, a gradient where its code is one of them ---- */
+
+static mqb_status tie_qparams(const void *self, struct mqb_qparams *qparams, struct mqb_error *error)
+{
+    static const int32_t zero;
+    const struct toy *toy = self;
+    (void)error;
+    *qparams = (struct mqb_qparams){.struct_size = sizeof(*qparams),
+                                    .num_channels = 1,
+                                    .scale = toy->scale,
+                                    .zero_point = &zero,
+                                    .qmin = -4,
+                                    .qmax = 2};
+    return MQB_OK;
+}
+
+static void tie_forward(const void *self, const struct mqb_slice *slice)
+{
+    const struct toy *toy = self;
+    for (int64_t i = 0; i < slice->size; i++)
+        slice->y[i] = toy->scale[0] * fminf(fmaxf(rintf(slice->x[i] / toy->scale[0]), -4), 2);
+}
+
+static void tie_backward(const void *self, const struct mqb_slice *slice)
+{
+    const struct toy *toy = self;
+    for (int64_t i = 0; i < slice->size; i++) {
+        float code = rintf(slice->x[i] / toy->scale[0]);
+        slice->dx[i] = code >= -4 && code <= 2 ? slice->dy[i] : 0.0f;
+        slice->sums[0] += (double)slice->dx[i];
+        slice->sums[1] += (double)slice->dy[i] * (double)(slice->offset + (uint64_t)i);
+    }
+}
+
+static double tie_expected(int rounding, double v)
+{
+    return rounding == MQB_ROUND_RHU ? floor(v + 0.5) : rounding == MQB_ROUND_RHA ? round(v) : rint(v);
+}
+
+static void test_fake_quantize_ties_go_where_the_scheme_says(void **state)
+{
+    static const int32_t roundings[] = {MQB_ROUND_RNE, MQB_ROUND_RHU, MQB_ROUND_RHA, MQB_ROUND_FLOOR};
+    struct mqb_quantizer quantizer = toy_quantizer;
+    (void)state;
+    quantizer.flags |= MQB_QUANTIZER_AFFINE;
+    quantizer.qparams = tie_qparams;
+    quantizer.forward = tie_forward;
+    quantizer.backward = tie_backward;
+    for (size_t r = 0; r < 4; r++)
+        for (int pot = 0; pot < 2; pot++) {
+            struct bench *b = bench_create(DIMS(N, 700, 3, 2), false); /* blocks of 2100 floats */
+            struct drive *d = &b->d;
+            int32_t effective = pot ? roundings[r] : MQB_ROUND_RNE;
+            double sum = 0, moment = 0;
+            b->point.quantizer = &quantizer;
+            b->point.scheme.pot_scale = (uint8_t)pot;
+            b->point.scheme.rounding = roundings[r];
+            for (int64_t i = 0; i < d->out_size; i++) {
+                float x = 0.0625f * (float)(i % 25 - 12); /* half steps from -6 to 6 */
+                d->in[0][i] = i % 3 == 1 ? nextafterf(x, -9) : i % 3 == 2 ? nextafterf(x, 9) : x;
+            }
+            assert_int_equal(drive_forward(d), MQB_OK);
+            drive_backward(d, false);
+            for (int64_t i = 0; i < d->out_size; i++) {
+                double code = tie_expected(effective, (double)d->in[0][i] / 0.125);
+                assert_true((double)d->out[i] == 0.125 * fmin(fmax(code, -4), 2));
+                float dx = code >= -4 && code <= 2 ? d->dout[i] : 0.0f;
+                assert_true(d->din[0][i] == dx);
+                sum += (double)dx;
+                moment += (double)d->dout[i] * (double)i;
+            }
+            assert_true(fabs(b->toy.sums[0] - sum) < 1e-9 && fabs(b->toy.sums[1] - moment) < 1e-6);
+            drive_backward(d, true); /* in place */
+            for (int64_t i = 0; i < d->out_size; i++) {
+                double code = tie_expected(effective, (double)d->in[0][i] / 0.125);
+                assert_true(d->din[0][i] == (code >= -4 && code <= 2 ? d->dout[i] : 0.0f));
+            }
+            bench_destroy(b);
+        }
+}
+
 static mqb_status create_with(struct one_node *t, struct mqb_point *point)
 {
     struct mqb_op_context context = {.graph = &t->graph, .node = &t->node};
@@ -285,6 +368,7 @@ int main(void)
         cmocka_unit_test(test_fake_quantize_gradient_unwanted_still_learns),
         cmocka_unit_test(test_fake_quantize_off_or_without_point_identity),
         cmocka_unit_test(test_fake_quantize_weight_slices_make_the_tensor),
+        cmocka_unit_test(test_fake_quantize_ties_go_where_the_scheme_says),
         cmocka_unit_test(test_fake_quantize_impossible_schemes_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

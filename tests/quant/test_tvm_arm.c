@@ -60,11 +60,11 @@ static void test_tvm_rules_state_scheme_and_contract(void **state)
     assert_int_equal(rules.contract.multiplier, MQB_MULTIPLIER_POT);
     assert_int_equal(rules.contract.certainty, MQB_CERTAINTY_EXACT);
     assert_int_equal(rules.contract.add_rule, MQB_ADD_RESCALE_EACH);
-    assert_string_equal(rules.contract.profile, "upward");
+    assert_string_equal(rules.contract.profile, "upward, each");
     rules = rules_of("floor", "sum");
     assert_int_equal(rules.contract.add_rule, MQB_ADD_RESCALE_SUM);
     assert_int_equal(rules.contract.rounding, MQB_ROUND_FLOOR);
-    assert_string_equal(rules.contract.profile, "floor, sum");
+    assert_string_equal(rules.contract.profile, "floor");
 }
 
 /* A times 2^-k, codes from low to high. */

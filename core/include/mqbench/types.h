@@ -56,7 +56,10 @@ struct mqb_scheme {
     uint8_t pot_scale;     /* 1: scale is a power of two, rounded as 2^rne(log2 s) */
     uint8_t adaptive_sign; /* 1: a tensor that is never negative may switch to [0, 2^bits - 1] for good */
     int32_t num_channels;  /* number of scales: output channels if per_channel, else 1 */
-    uint32_t reserved;
+    /* enum mqb_rounding: where the target sends an activation halfway between two codes, if scales are powers of two (with
+     * others that is an accident). MQB_ROUND_RHA, MQB_ROUND_RHU: the host hands quantizers, which round to even, such a value
+     * one unit in the last place further on; they need not know. Anything else: as it is. */
+    int32_t rounding;
     const char *tensor;    /* its name, for messages; lives as long as the instance made from it; may be NULL */
 };
 
