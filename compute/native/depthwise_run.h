@@ -55,7 +55,7 @@ static void depthwise_image(const struct native_pass *pass, const struct native_
 
             tile->pixels = x >= begin && x < end ? end - x : 1;
             tile->out = row + x * tile->out_step;
-            depthwise_kernels[integer][same_steps && tile->num_taps <= DEPTHWISE_MAX_TAPS ? tile->num_taps : 0](tile);
+            depthwise_kernels[integer][same_steps && tile->num_taps <= NATIVE_PIXEL_TAPS ? tile->num_taps : 0](tile);
             x += tile->pixels;
         }
     }
@@ -79,6 +79,10 @@ static void depthwise_run(const struct native_pass *pass, int32_t n, const void 
                                    .out_step = (ptrdiff_t)pass->out_c * 4 * pass->out_step_w,
                                    .accumulate = accumulate };
 
+    if (pass->grid) {
+        grid_run(pass, n, in, packed, bias, out, accumulate, scratch);
+        return;
+    }
     for (int32_t i = 0; i < n * pass->num_classes; i++) {
         const struct native_class *class = &pass->classes[i % pass->num_classes];
         const uint8_t *image_in = (const uint8_t *)in + (size_t)(i / pass->num_classes) * in_size;

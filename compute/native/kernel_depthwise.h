@@ -15,16 +15,14 @@ struct depthwise_tile {
     int32_t num_taps, pixels, width, accumulate;
 };
 
-enum { DEPTHWISE_MAX_TAPS = 9 };
-
 /* A row of pixels for `taps` taps, whose weights stay in registers; every tap has the same step. taps = 0: any number, one
  * pixel after the other. */
 KERNEL_INLINE void depthwise_float_part(const struct depthwise_tile *tile, const int32_t taps, const int32_t c,
                                         const int32_t part)
 {
-    const uint8_t *rows[DEPTHWISE_MAX_TAPS];
+    const uint8_t *rows[NATIVE_PIXEL_TAPS];
     uint8_t *out = tile->out + (ptrdiff_t)c * 4;
-    vec w[DEPTHWISE_MAX_TAPS], bias = vec_zero();
+    vec w[NATIVE_PIXEL_TAPS], bias = vec_zero();
     const ptrdiff_t step = tile->steps[0];
     ptrdiff_t offset = (ptrdiff_t)c * (ptrdiff_t)sizeof(float);
 
@@ -84,9 +82,9 @@ KERNEL_INLINE void depthwise_float(const struct depthwise_tile *tile, const int3
 KERNEL_INLINE void depthwise_integer_part(const struct depthwise_tile *tile, const int32_t taps, const int32_t c,
                                           const int32_t part)
 {
-    const uint8_t *rows[DEPTHWISE_MAX_TAPS];
+    const uint8_t *rows[NATIVE_PIXEL_TAPS];
     uint8_t *out = tile->out + (ptrdiff_t)c * 4;
-    ivec w[DEPTHWISE_MAX_TAPS];
+    ivec w[NATIVE_PIXEL_TAPS];
     const ptrdiff_t step = tile->steps[0];
     ptrdiff_t offset = c;
 
@@ -154,7 +152,7 @@ DEPTHWISE(9)
     {                                                                                                                          \
         name##0, name##1, name##2, name##3, name##4, name##5, name##6, name##7, name##8, name##9                               \
     }
-static void (*const depthwise_kernels[2][DEPTHWISE_MAX_TAPS + 1])(const struct depthwise_tile *tile) = {
+static void (*const depthwise_kernels[2][NATIVE_PIXEL_TAPS + 1])(const struct depthwise_tile *tile) = {
     DEPTHWISE_ROW(depthwise_float_),
     DEPTHWISE_ROW(depthwise_integer_),
 };

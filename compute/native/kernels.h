@@ -7,11 +7,13 @@
 #undef VEC_TILE1
 #undef VEC_TILE2
 #undef VEC_NARROW
+#undef VEC_GRID
 #undef IVEC_TILE1
 #undef IVEC_TILE2
 #define VEC_TILE1 3
 #define VEC_TILE2 2
 #define VEC_NARROW 2
+#define VEC_GRID 2
 #define IVEC_TILE1 3
 #define IVEC_TILE2 2
 #endif
@@ -26,6 +28,7 @@ static inline int32_t piece_begin(int32_t count, int32_t parts, int32_t index)
 #include "kernel_dense.h"
 #include "kernel_integer.h"
 #include "kernel_depthwise.h"
+#include "depthwise_grid.h"
 #include "depthwise_run.h"
 #include "narrow_run.h"
 #include "pass_run.h"

@@ -15,7 +15,14 @@
 
 #include <mqbench/compute.h>
 
-enum { NATIVE_MAX_TILE = 24, NATIVE_POINTER_CHUNK = 8, NATIVE_NARROW_CHANNELS = 3, NATIVE_NARROW_TAPS = 128 };
+enum {
+    NATIVE_MAX_TILE = 24,
+    NATIVE_POINTER_CHUNK = 8,
+    NATIVE_NARROW_CHANNELS = 3,
+    NATIVE_NARROW_TAPS = 128,
+    NATIVE_GRID_COLS = 5,
+    NATIVE_PIXEL_TAPS = 9, /* depthwise: up to here a pixel at a time, the weights in registers */
+};
 
 /* Output pixels that all meet the same taps: for forward there is one class, for backward-data one a stride remainder. */
 struct native_class {
@@ -26,6 +33,7 @@ struct native_class {
     int32_t *tap_index;      /* r * S + s; in a fused pass: r * S */
     int32_t min_h, max_h, min_w, max_w; /* over the taps */
     size_t weight_offset; /* bytes, into the packed weights */
+    int32_t grid_cols, grid_down; /* taps in a row, if they lie side by side; from right to left */
 };
 
 /* One direction: out[pixel][k] = sum over taps and channels of in[pixel of the tap][c] * weight. */
@@ -38,6 +46,7 @@ struct native_pass {
     int32_t in_size;   /* bytes of an input value */
     int32_t unit_size; /* bytes of packed weight a unit and lane */
     int32_t depthwise;
+    int32_t grid;      /* depthwise in float with many taps, all classes grids */
     int32_t copied;    /* the input is a copy with its padding around it */
     int32_t fused;     /* a tap is a whole kernel row: run = S * C (floats: of a copy) */
     int32_t narrow;    /* few output channels: lanes are pixels, and rows of the input are transposed */

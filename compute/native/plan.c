@@ -100,6 +100,42 @@ static void class_taps(struct native_class *class, int32_t *taps, int32_t room)
     class->tap_index = taps + 2 * (size_t)room;
 }
 
+/* Whether the taps of a class are rows of as many taps each, side by side in one direction. */
+static int class_grid(struct native_class *class)
+{
+    int32_t cols = 0;
+
+    while (cols < class->num_taps && class->tap_h[cols] == class->tap_h[0]) {
+        cols++;
+    }
+    if (cols == 0 || cols > NATIVE_GRID_COLS || class->num_taps % cols != 0) {
+        return 0;
+    }
+    class->grid_down = cols == 1 || class->tap_w[1] < class->tap_w[0];
+    for (int32_t t = 0; t < class->num_taps; t++) {
+        const int32_t column = t % cols;
+
+        if (class->tap_h[t] != class->tap_h[t - column] ||
+            class->tap_w[t] != class->tap_w[0] + (class->grid_down ? -column : column)) {
+            return 0;
+        }
+    }
+    class->grid_cols = cols;
+    return 1;
+}
+
+static void pass_grid(struct native_pass *pass)
+{
+    int32_t num_taps = 0;
+
+    pass->grid = pass->depthwise && pass->in_step_w <= 2;
+    for (int32_t i = 0; i < pass->num_classes; i++) {
+        num_taps = native_max(num_taps, pass->classes[i].num_taps);
+        pass->grid &= class_grid(&pass->classes[i]) && (pass->in_step_w == 1 || !pass->classes[i].grid_down);
+    }
+    pass->grid &= num_taps > NATIVE_PIXEL_TAPS;
+}
+
 /* Few output channels leave most lanes of a vector of channels empty. Then lanes are pixels, and the rows of the input that a
  * row of outputs needs are kept transposed, with zeros for the padding around them: one copy for each tap's place in a row,
  * so that every vector is aligned. */
@@ -249,6 +285,9 @@ static int pass_forward(struct mqb_conv_plan *plan, struct native_pass *pass, in
         }
     }
     class_bounds(class);
+    if (!integer) {
+        pass_grid(pass);
+    }
     pass_finish(pass, plan->isa, integer);
     return integer && !pass->depthwise ? integer_offsets(plan, pass) : 0;
 }
@@ -308,6 +347,7 @@ static int pass_backward(struct mqb_conv_plan *plan, struct native_pass *pass)
             class_bounds(class);
         }
     }
+    pass_grid(pass);
     pass_narrow(pass, plan->isa->lanes);
     pass_finish(pass, plan->isa, 0);
     return 0;

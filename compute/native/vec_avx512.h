@@ -17,6 +17,7 @@
 #define VEC_TILE1 16 /* pixels, blocks of one vector */
 #define VEC_TILE2 12 /* blocks of two */
 #define VEC_NARROW 7 /* vectors of pixels, few channels */
+#define VEC_GRID 8 /* pixels of a row, one filter a channel */
 #define VEC_UNROLL1 4 /* values of a run at a time */
 #define VEC_UNROLL2 2
 #define VEC_HALF 8 /* lanes of half a vector, which costs half */

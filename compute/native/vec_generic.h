@@ -17,6 +17,7 @@
 #define VEC_TILE1 4
 #define VEC_TILE2 4
 #define VEC_NARROW 4
+#define VEC_GRID 4
 #define VEC_UNROLL1 1 /* values of a run at a time */
 #define VEC_UNROLL2 1
 #define VEC_HALF 0 /* half a vector would cost as much as a whole one */
