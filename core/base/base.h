@@ -34,7 +34,8 @@ const char *mqb_nearest(const char *name, const char *const *candidates, size_t 
 /* 64-byte aligned, zeroed; NULL for size 0 or no memory. Large blocks ask for huge pages. */
 void *mqb_allocate(size_t size);
 void *mqb_allocate_array(size_t count, size_t size); /* NULL on overflow */
-/* Not zeroed: large blocks are addresses alone until they are written. */
+void *mqb_allocate_raw(size_t size);                 /* not zeroed: for whoever fills all of it at once */
+/* Not zeroed either, and no huge pages: large blocks are addresses alone until they are written. */
 void *mqb_reserve_array(size_t count, size_t size);
 void mqb_deallocate(void *memory);                   /* NULL allowed */
 char *mqb_strdup(const char *text);                  /* NULL on no memory; freed by mqb_deallocate */
@@ -122,7 +123,8 @@ void mqb_tree_sum_f64(double *target, double *parts, int num_parts, size_t strid
 
 /* ---- time (file.c) ---- */
 
-double mqb_seconds(void); /* monotonic; for reports, never for results */
+double mqb_seconds(void);     /* monotonic; for reports, never for results */
+double mqb_cpu_seconds(void); /* processor time of the whole program, likewise */
 
 /* ---- instruction set (isa.c) ---- */
 

@@ -31,7 +31,7 @@ mqb_status mqb_file_read(const char *path, size_t max_size, void **data, size_t 
         goto out;
     }
     size_t capacity = (size_t)info.st_size, used = 0;
-    buffer = mqb_allocate(capacity + 1);
+    buffer = mqb_allocate_raw(capacity + 1);
     if (buffer == NULL) {
         status = mqb_fail(error, MQB_ERR_MEMORY, "%s: no memory for its %zu bytes", path, capacity);
         goto out;
@@ -166,9 +166,19 @@ char *mqb_home(void)
     return home;
 }
 
-double mqb_seconds(void)
+static double clock_seconds(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+double mqb_seconds(void)
+{
+    return clock_seconds(CLOCK_MONOTONIC);
+}
+
+double mqb_cpu_seconds(void)
+{
+    return clock_seconds(CLOCK_PROCESS_CPUTIME_ID);
 }

@@ -1,4 +1,4 @@
-/* memory.c - aligned, zeroed blocks. */
+/* memory.c - aligned blocks, zeroed or raw. */
 #include "base/base.h"
 
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
-void *mqb_allocate(size_t size)
+void *mqb_allocate_raw(size_t size)
 {
     if (size == 0 || size > SIZE_MAX - HUGE_PAGE)
         return NULL;
@@ -21,7 +21,14 @@ void *mqb_allocate(size_t size)
     if (large)
         madvise(memory, (size + alignment - 1) / alignment * alignment, MADV_HUGEPAGE);
 #endif
-    memset(memory, 0, size);
+    return memory;
+}
+
+void *mqb_allocate(size_t size)
+{
+    void *memory = mqb_allocate_raw(size);
+    if (memory != NULL)
+        memset(memory, 0, size);
     return memory;
 }
 

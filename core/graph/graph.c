@@ -1,6 +1,7 @@
 /* graph.c - the life of a graph: creation, growth, copies, clean-up. */
 #include "graph/internal.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -315,6 +316,27 @@ out:
     mqb_deallocate(value_used);
 }
 
+#define FINITE_BLOCK 256
+
+/* The first of n numbers that is not finite, or n. Blocks without one are passed over in vectors. */
+static int64_t first_not_finite(const float *x, int64_t n)
+{
+    int64_t k = 0;
+    for (; k + FINITE_BLOCK <= n; k += FINITE_BLOCK) {
+        int32_t bad = 0;
+        for (int i = 0; i < FINITE_BLOCK; i++) {
+            bad |= fabsf(x[k + i]) <= FLT_MAX ? 0 : 1;
+        }
+        if (bad) {
+            break;
+        }
+    }
+    while (k < n && isfinite(x[k])) {
+        k++;
+    }
+    return k;
+}
+
 mqb_status mqb_graph_check_finite(const struct mqb_graph *graph, struct mqb_error *error)
 {
     for (int32_t i = 0; i < graph->num_values; i++) {
@@ -322,11 +344,8 @@ mqb_status mqb_graph_check_finite(const struct mqb_graph *graph, struct mqb_erro
         if (value->dead || !value->data) {
             continue;
         }
-        int64_t size = mqb_value_size(value);
-        for (int64_t k = 0; k < size; k++) {
-            if (isfinite(value->data[k])) {
-                continue;
-            }
+        int64_t size = mqb_value_size(value), k = first_not_finite(value->data, size);
+        if (k < size) {
             char where[32 * MQB_MAX_RANK] = "";
             int64_t rest = k;
             for (int32_t axis = value->rank - 1; axis >= 0; axis--) {

@@ -135,7 +135,7 @@ static mqb_status check_model(const Onnx__ModelProto *model, int64_t *opset, str
 static mqb_status define_initializers(struct mqb_importer *im, const struct mqb_onnx_map *uses)
 {
     for (size_t i = 0; i < im->file->n_initializer; i++) {
-        const Onnx__TensorProto *proto = im->file->initializer[i];
+        Onnx__TensorProto *proto = im->file->initializer[i];
         struct mqb_symbol *symbol;
         if (!proto->name || proto->name[0] == '\0') {
             return mqb_fail(im->error, MQB_ERR_FORMAT, "initializer %zu has no name; the file is damaged", i);
@@ -439,6 +439,24 @@ static mqb_status import_graph(struct mqb_importer *im, const Onnx__ModelProto *
     return mqb_graph_check_finite(im->graph, im->error);
 }
 
+/* The parser's memory: aligned as tensors need it, not zeroed, because the parser fills it; freed by mqb_deallocate. */
+static void *parser_allocate(void *context, size_t size)
+{
+    (void)context;
+    return mqb_allocate_raw(size > 0 ? size : 1);
+}
+
+static void parser_free(void *context, void *memory)
+{
+    (void)context;
+    mqb_deallocate(memory);
+}
+
+static ProtobufCAllocator parser_memory(void)
+{
+    return (ProtobufCAllocator){.alloc = parser_allocate, .free = parser_free};
+}
+
 static mqb_status read_model(const char *path, size_t *size, Onnx__ModelProto **model, struct mqb_error *error)
 {
     void *data = NULL;
@@ -450,7 +468,8 @@ static mqb_status read_model(const char *path, size_t *size, Onnx__ModelProto **
     status = *size == 0 ? mqb_fail(error, MQB_ERR_FORMAT, "the file is empty; an ONNX network was expected")
                         : mqb_onnx_scan(data, *size, error);
     if (status == MQB_OK) {
-        *model = onnx__model_proto__unpack(NULL, *size, data);
+        ProtobufCAllocator memory = parser_memory();
+        *model = onnx__model_proto__unpack(&memory, *size, data);
         if (!*model) {
             status = mqb_fail(error, MQB_ERR_FORMAT, "not a readable ONNX file: it is damaged or of another format");
         }
@@ -493,7 +512,8 @@ mqb_status mqb_onnx_import(const char *path, const struct mqb_op_table *table, s
         status = import_graph(&im, model);
     }
     importer_deinit(&im);
-    onnx__model_proto__free_unpacked(model, NULL);
+    ProtobufCAllocator memory = parser_memory();
+    onnx__model_proto__free_unpacked(model, &memory);
     if (status != MQB_OK) {
         mqb_graph_destroy(im.graph);
         mqb_fail_prefix(error, status, "%.200s", path);

@@ -53,8 +53,9 @@ void mqb_onnx_tensor_deinit(struct mqb_onnx_tensor *tensor);
 /* Allocates data for dims; dims may hold zeros. */
 mqb_status mqb_onnx_tensor_init(struct mqb_onnx_tensor *tensor, bool is_int, int32_t rank, const int64_t *dims,
                                 struct mqb_error *error);
-/* Decodes; float16 and double become float, int32 becomes int64. */
-mqb_status mqb_onnx_tensor_decode(const Onnx__TensorProto *proto, struct mqb_onnx_tensor *tensor, struct mqb_error *error);
+/* Decodes; float16 and double become float, int32 becomes int64. Floats in raw bytes are taken out of `proto`, not copied: they
+ * are most of a file. */
+mqb_status mqb_onnx_tensor_decode(Onnx__TensorProto *proto, struct mqb_onnx_tensor *tensor, struct mqb_error *error);
 
 struct mqb_importer;
 /* The operator can be computed at import if all its inputs are constants. */
@@ -78,7 +79,7 @@ struct mqb_symbol {
     const char *name; /* the file's */
     enum mqb_symbol_kind kind;
     uint32_t uses; /* by nodes and as output, in the file */
-    const Onnx__TensorProto *proto;
+    Onnx__TensorProto *proto;
     struct mqb_onnx_tensor tensor;
     mqb_value_id value;
     mqb_value_id as_param, as_const, as_transposed; /* where this tensor stands in the graph already */

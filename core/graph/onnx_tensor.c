@@ -12,8 +12,8 @@ void mqb_onnx_tensor_deinit(struct mqb_onnx_tensor *tensor)
     memset(tensor, 0, sizeof(*tensor));
 }
 
-mqb_status mqb_onnx_tensor_init(struct mqb_onnx_tensor *tensor, bool is_int, int32_t rank, const int64_t *dims,
-                                struct mqb_error *error)
+static mqb_status set_dims(struct mqb_onnx_tensor *tensor, bool is_int, int32_t rank, const int64_t *dims,
+                           struct mqb_error *error)
 {
     memset(tensor, 0, sizeof(*tensor));
     tensor->is_int = is_int;
@@ -27,7 +27,14 @@ mqb_status mqb_onnx_tensor_init(struct mqb_onnx_tensor *tensor, bool is_int, int
         }
         tensor->count *= dims[i];
     }
-    if (tensor->count > 0) {
+    return MQB_OK;
+}
+
+mqb_status mqb_onnx_tensor_init(struct mqb_onnx_tensor *tensor, bool is_int, int32_t rank, const int64_t *dims,
+                                struct mqb_error *error)
+{
+    mqb_status status = set_dims(tensor, is_int, rank, dims, error);
+    if (status == MQB_OK && tensor->count > 0) {
         void *data = mqb_allocate_array((size_t)tensor->count, is_int ? sizeof(int64_t) : sizeof(float));
         if (!data) {
             return mqb_fail(error, MQB_ERR_MEMORY, "no memory for a tensor of %lld elements", (long long)tensor->count);
@@ -35,7 +42,7 @@ mqb_status mqb_onnx_tensor_init(struct mqb_onnx_tensor *tensor, bool is_int, int
         tensor->ints = is_int ? data : NULL;
         tensor->reals = is_int ? NULL : data;
     }
-    return MQB_OK;
+    return status;
 }
 
 static float half_to_float(uint16_t half)
@@ -115,11 +122,7 @@ static void read_element(const struct source *source, int32_t type, int64_t i, s
     const uint8_t *raw = source->raw ? source->raw + (size_t)i * source->raw_size : NULL;
     switch (type) {
     case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
-        if (raw) {
-            memcpy(&tensor->reals[i], raw, 4);
-        } else {
-            tensor->reals[i] = ((const float *)source->list)[i];
-        }
+        tensor->reals[i] = ((const float *)source->list)[i]; /* raw ones were taken */
         break;
     case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE: {
         double x;
@@ -152,7 +155,7 @@ static void read_element(const struct source *source, int32_t type, int64_t i, s
     }
 }
 
-mqb_status mqb_onnx_tensor_decode(const Onnx__TensorProto *proto, struct mqb_onnx_tensor *tensor, struct mqb_error *error)
+mqb_status mqb_onnx_tensor_decode(Onnx__TensorProto *proto, struct mqb_onnx_tensor *tensor, struct mqb_error *error)
 {
     const char *name = proto->name ? proto->name : "";
     memset(tensor, 0, sizeof(*tensor));
@@ -188,6 +191,15 @@ mqb_status mqb_onnx_tensor_decode(const Onnx__TensorProto *proto, struct mqb_onn
     }
     bool is_int =
         proto->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__INT32 || proto->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__INT64;
+    if (proto->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT && source.raw && count > 0) {
+        mqb_status status = set_dims(tensor, false, (int32_t)proto->n_dims, proto->dims, error);
+        if (status == MQB_OK) {
+            tensor->reals = (float *)(void *)proto->raw_data.data;
+            proto->raw_data.data = NULL;
+            proto->raw_data.len = 0;
+        }
+        return status;
+    }
     mqb_status status = mqb_onnx_tensor_init(tensor, is_int, (int32_t)proto->n_dims, proto->dims, error);
     for (int64_t i = 0; status == MQB_OK && i < tensor->count; i++) {
         read_element(&source, proto->data_type, i, tensor);

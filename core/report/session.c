@@ -94,25 +94,44 @@ static mqb_status fail_no_model(const char *path, const char *given, struct mqb_
     return mqb_fail(error, MQB_ERR_NOT_FOUND, "%s: there is no such model file; give the path of an ONNX file", given);
 }
 
+/* A model's file, read and hashed at the same time. */
+enum load_task { LOAD_IMPORT, LOAD_HASH, NUM_LOAD_TASKS };
+struct load {
+    const char *file;
+    struct mqb_graph *graph;
+    char *sha256;
+    mqb_status status[NUM_LOAD_TASKS];
+    struct mqb_error error[NUM_LOAD_TASKS];
+};
+
+static void load_task(void *context, int index, int worker)
+{
+    struct load *load = context;
+    struct mqb_error *error = &load->error[index];
+    (void)worker;
+    load->status[index] = index == LOAD_IMPORT ? mqb_onnx_import(load->file, &mqb_ops, &load->graph, error)
+                                               : mqb_sha256_file(load->file, load->sha256, error);
+}
+
 mqb_status mqb_session_model(const struct mqb_session *session, const char *path, struct mqb_graph **graph, char sha256[65],
                              struct mqb_error *error)
 {
-    struct mqb_graph *imported = NULL;
     char *file = path != NULL ? mqb_strdup(path) : mqb_format("%s/models/%s", session->home, MQB_DEFAULT_MODEL);
     if (file == NULL)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the name of the model");
+    struct load load = {.file = file, .sha256 = sha256, .error = {MQB_ERROR_INIT, MQB_ERROR_INIT}};
     mqb_status status = mqb_file_exists(file) ? MQB_OK : fail_no_model(file, path, error);
-    if (status == MQB_OK)
-        status = mqb_onnx_import(file, &mqb_ops, &imported, error);
-    if (status == MQB_OK && (status = mqb_graph_check_finite(imported, error)) != MQB_OK)
-        mqb_fail_prefix(error, status, "%s", file);
-    if (status == MQB_OK)
-        status = mqb_sha256_file(file, sha256, error);
     if (status == MQB_OK) {
-        *graph = imported;
-        imported = NULL;
+        mqb_pool_run(session->pool, NUM_LOAD_TASKS, load_task, &load);
+        for (int i = 0; i < NUM_LOAD_TASKS && status == MQB_OK; i++)
+            if (load.status[i] != MQB_OK)
+                status = mqb_fail(error, load.status[i], "%s", load.error[i].text);
     }
-    mqb_graph_destroy(imported);
+    if (status == MQB_OK) {
+        *graph = load.graph;
+        load.graph = NULL;
+    }
+    mqb_graph_destroy(load.graph);
     mqb_deallocate(file);
     return status;
 }
