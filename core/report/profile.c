@@ -27,7 +27,7 @@ struct subject {
     int batch;
     float *x;
     int32_t *labels;
-    double *times; /* of steps */
+    double *times, *cpu; /* of steps: by the clock, and of the processors */
     struct mqb_profile *profile;
 };
 
@@ -166,19 +166,35 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Sorts them. */
+static double median(double *times, int num)
+{
+    qsort(times, (size_t)num, sizeof *times, ascending);
+    return (times[(num - 1) / 2] + times[num / 2]) / 2.0;
+}
+
 static void sum_up(struct subject *s)
 {
     struct mqb_profile *profile = s->profile;
     int steps = s->config->steps;
     for (int i = 0; i < steps; i++)
         profile->mean += s->times[i] / steps;
-    qsort(s->times, (size_t)steps, sizeof *s->times, ascending);
+    profile->median = median(s->times, steps);
     profile->min = s->times[0];
-    profile->median = (s->times[(steps - 1) / 2] + s->times[steps / 2]) / 2.0;
+    profile->cpu = median(s->cpu, steps);
     profile->waiting = profile->mean;
     for (int i = 0; i < MQB_PROFILE_NUM_PASSES; i++)
         profile->waiting -= profile->passes[i];
     qsort(profile->operators, (size_t)profile->num_operators, sizeof *profile->operators, later);
+}
+
+static void hash_logits(struct subject *s, const float *logits)
+{
+    struct mqb_sha256 hash;
+    mqb_sha256_init(&hash);
+    mqb_sha256_update(&hash, logits,
+                      (size_t)s->batch * (size_t)mqb_value_size(&s->graph->values[s->graph->output]) * sizeof *logits);
+    mqb_sha256_hex(&hash, s->profile->logits);
 }
 
 /* ---- steps ---- */
@@ -208,7 +224,7 @@ static mqb_status measure_exec(struct subject *s, struct mqb_error *error)
             mqb_exec_clear_times(exec);
             loss = update = 0.0;
         }
-        double start = mqb_seconds();
+        double start = mqb_seconds(), cpu = mqb_cpu_seconds();
         status = mqb_exec_forward(exec, s->x, s->batch, error);
         double forward = mqb_seconds();
         if (status == MQB_OK && !config->infer) {
@@ -221,9 +237,13 @@ static mqb_status measure_exec(struct subject *s, struct mqb_error *error)
             mqb_optimizer_step(optimizer, LEARNING_RATE);
             update += mqb_seconds() - backward;
         }
-        if (step >= 0)
+        if (step >= 0) {
             s->times[step] = mqb_seconds() - start;
+            s->cpu[step] = mqb_cpu_seconds() - cpu;
+        }
     }
+    if (status == MQB_OK)
+        hash_logits(s, mqb_exec_value(exec, s->graph->output));
     if (status == MQB_OK)
         status = gather_exec(s, exec, loss, update, error);
     if (exec != NULL)
@@ -245,11 +265,15 @@ static mqb_status measure_integer(struct subject *s, struct mqb_error *error)
     for (int step = -WARM_UP; step < steps && status == MQB_OK; step++) {
         if (step == 0)
             memset(times, 0, (size_t)threads * (size_t)num_ops * sizeof *times);
-        double start = mqb_seconds();
+        double start = mqb_seconds(), cpu = mqb_cpu_seconds();
         status = mqb_program_run_timed(program, s->session->pool, s->x, s->batch, logits, times, error);
-        if (step >= 0)
+        if (step >= 0) {
             s->times[step] = mqb_seconds() - start;
+            s->cpu[step] = mqb_cpu_seconds() - cpu;
+        }
     }
+    if (status == MQB_OK)
+        hash_logits(s, logits);
     for (int i = 0; i < num_ops && status == MQB_OK; i++) {
         struct mqb_program_op op;
         double seconds = 0.0;
@@ -280,7 +304,8 @@ static mqb_status measure(struct subject *s, struct mqb_error *error)
     profile->what = mqb_strdup(s->points == NULL ? "fp32" : integer ? "integer" : "qat");
     profile->compute = mqb_strdup(s->session->compute_entry->id);
     profile->isa = mqb_strdup(isa);
-    s->times = mqb_allocate_array((size_t)s->config->steps, sizeof *s->times);
+    s->times = mqb_allocate_array((size_t)s->config->steps, 2 * sizeof *s->times);
+    s->cpu = s->times + s->config->steps;
     if (profile->model == NULL || profile->what == NULL || profile->compute == NULL || profile->isa == NULL || s->times == NULL)
         return no_memory(error);
     mqb_status status = make_images(s, error);

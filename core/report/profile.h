@@ -44,6 +44,8 @@ struct mqb_profile {
     bool infer;
     int batch, steps, threads;
     double min, median, mean;              /* seconds of a step */
+    double cpu;                            /* the same, of all threads' processor time: the median */
+    char logits[65];                       /* SHA-256 of the last step's: says which steps are the same to the bit */
     double passes[MQB_PROFILE_NUM_PASSES]; /* seconds of a step, sums of the operators */
     double waiting;                        /* mean less the operators */
     size_t peak_rss, plan_memory;          /* bytes; of the program, and held by the plan */

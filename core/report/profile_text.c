@@ -46,13 +46,13 @@ mqb_status mqb_profile_json(const struct mqb_profile *profile, char **text, stru
         json_object_set_new(passes, mqb_profile_passes[i], json_real(profile->passes[i] * 1e3));
     json_object_set_new(passes, "waiting", json_real(profile->waiting * 1e3));
     json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:b, s:s, s:s, s:i, s:i, s:i, s:{s:f, s:f, s:f}, s:f, s:I, s:I, s:{s:f, s:f, s:f}, s:f, s:o, s:o}",
+        "{s:s, s:s, s:s, s:b, s:s, s:s, s:i, s:i, s:i, s:{s:f, s:f, s:f}, s:f, s:f, s:I, s:I, s:{s:f, s:f, s:f}, s:f, s:s, s:o, s:o}",
         "schema", MQB_PROFILE_SCHEMA, "model", profile->model, "what", profile->what, "inference", profile->infer, "compute",
         profile->compute, "isa", profile->isa, "threads", profile->threads, "batch", profile->batch, "steps", profile->steps,
-        "step_ms", "min", profile->min * 1e3, "median", profile->median * 1e3, "mean", profile->mean * 1e3, "images_per_second",
+        "step_ms", "min", profile->min * 1e3, "median", profile->median * 1e3, "mean", profile->mean * 1e3, "cpu_ms", profile->cpu * 1e3, "images_per_second",
         profile->median > 0.0 ? profile->batch / profile->median : 0.0, "peak_rss_bytes", (json_int_t)profile->peak_rss,
         "plan_bytes", (json_int_t)profile->plan_memory, "limits", "gflops", profile->limits.gflops, "integer_gops",
-        profile->limits.integer_gops, "memory_gbs", profile->limits.gbs, "share_of_limit", share(profile, bound), "passes_ms",
+        profile->limits.integer_gops, "memory_gbs", profile->limits.gbs, "share_of_limit", share(profile, bound), "logits_sha256", profile->logits, "passes_ms",
         passes, "operators", operators);
     char *dumped = root != NULL ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     *text = dumped != NULL ? mqb_format("%s\n", dumped) : NULL;
@@ -140,13 +140,15 @@ mqb_status mqb_profile_screen(const struct mqb_profile *profile, char **result, 
     mqb_text_add(&text, "%s, %s%s, batch %d, %d threads, %s (%s)\n", profile->model, profile->what,
                  profile->infer && !is_integer(profile) ? " inference" : "", profile->batch, profile->threads, profile->compute,
                  profile->isa);
-    mqb_text_add(&text, "step     %.2f ms best, %.2f ms median of %d; %.1f images/s\n", profile->min * 1e3,
-                 profile->median * 1e3, profile->steps, profile->median > 0.0 ? profile->batch / profile->median : 0.0);
+    mqb_text_add(&text, "step     %.2f ms best, %.2f ms median of %d; %.1f images/s; %.2f ms of the processors\n",
+                 profile->min * 1e3, profile->median * 1e3, profile->steps,
+                 profile->median > 0.0 ? profile->batch / profile->median : 0.0, profile->cpu * 1e3);
     mqb_text_add(&text, "memory   %s at most%s%s%s\n", peak, profile->plan_memory > 0 ? ", " : "",
                  profile->plan_memory > 0 ? plan : "", profile->plan_memory > 0 ? " of it the plan's" : "");
     mqb_text_add(&text, "limits   %.0f %s, %.1f GB/s of memory, measured now on %d threads\n",
                  is_integer(profile) ? profile->limits.integer_gops : profile->limits.gflops,
                  is_integer(profile) ? "GOP/s int8" : "GFLOP/s FP32", profile->limits.gbs, profile->limits.threads);
+    mqb_text_add(&text, "logits   %.16s of the last step\n", profile->logits);
     mqb_text_add(&text, "passes   ");
     for (int i = 0; i < MQB_PROFILE_NUM_PASSES; i++)
         if (profile->passes[i] > 0.0)

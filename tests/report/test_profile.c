@@ -66,6 +66,7 @@ static void check_times(const struct mqb_profile *profile)
     assert_int_equal(profile->threads, 2);
     assert_true(profile->min > 0.0 && profile->min <= profile->median);
     assert_true(profile->mean >= profile->min);
+    assert_true(profile->cpu > 0.0 && strlen(profile->logits) == 64);
     for (int i = 0; i < profile->num_operators; i++) {
         const struct mqb_profile_operator *op = &profile->operators[i];
         assert_true(op->seconds >= 0.0 && op->seconds <= longest);
@@ -136,6 +137,8 @@ static void test_profile_json_fields_there_and_positive(void **state)
     double median = json_number_value(json_object_get(json_object_get(root, "step_ms"), "median"));
     double mean = json_number_value(json_object_get(json_object_get(root, "step_ms"), "mean"));
     assert_true(min > 0.0 && median >= min);
+    assert_true(json_number_value(json_object_get(root, "cpu_ms")) > 0.0);
+    assert_string_equal(json_string_value(json_object_get(root, "logits_sha256")), profile->logits);
     assert_true(json_integer_value(json_object_get(root, "peak_rss_bytes")) > 0);
     const json_t *operators = json_object_get(root, "operators"), *op;
     double sum = json_number_value(json_object_get(json_object_get(root, "passes_ms"), "waiting")), share = 0.0;
