@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { NUM_ROUNDS = 3 };
 
@@ -17,14 +16,6 @@ struct bench {
     int images, batch;
     double wall[2][NUM_ROUNDS], cpu[2][NUM_ROUNDS]; /* forward, calibration */
 };
-
-static double cpu_seconds(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static mqb_status forward(const struct bench *b, struct mqb_job_view *view, struct mqb_loader *loader, struct mqb_error *error)
 {
@@ -68,13 +59,13 @@ static mqb_status visit(void *context, struct mqb_job_view *view, struct mqb_err
     mqb_status status = mqb_loader_create(view->dataset, &config, &loader, error);
 
     for (int i = 0; i < 2 * NUM_ROUNDS && status == MQB_OK; i++) {
-        double start = mqb_seconds(), cpu = cpu_seconds();
+        double start = mqb_seconds(), cpu = mqb_cpu_seconds();
 
         status = i % 2 == 0 ? forward(b, view, loader, error)
                             : mqb_calibrate(view->graph, view->points, view->session->compute, view->session->pool, loader,
                                             b->batch, b->images / b->batch, NULL, error);
         b->wall[i % 2][i / 2] = mqb_seconds() - start;
-        b->cpu[i % 2][i / 2] = cpu_seconds() - cpu;
+        b->cpu[i % 2][i / 2] = mqb_cpu_seconds() - cpu;
     }
     mqb_loader_destroy(loader);
     return status;
