@@ -426,7 +426,7 @@ static mqb_status check_rules(const struct mqb_backend_rules *rules, struct mqb_
         return mqb_fail(error, MQB_ERR_UNSUPPORTED, "this backend has no integer form: %s",
                         rules->reason ? rules->reason : "it gives no reason");
     if ((rules->scope != MQB_SCOPE_WHOLE_GRAPH && !islands) || contract->accumulator < MQB_ACCUMULATOR_I32_WRAP ||
-        contract->accumulator > MQB_ACCUMULATOR_I16_PAIRS || contract->input_rounding < MQB_ROUND_RNE ||
+        contract->accumulator > MQB_ACCUMULATOR_I16_PAIRS_ORT || contract->input_rounding < MQB_ROUND_RNE ||
         contract->input_rounding > MQB_ROUND_TRUNC)
         return mqb_fail(error, MQB_ERR_ARGUMENT, "the requantization contract \"%s\" holds a number that is no known form",
                         profile);

@@ -257,6 +257,17 @@ static mqb_status read_layer(const struct mqb_lowering *lowering, const struct m
     return check_weight(layer, error);
 }
 
+/* ONNX Runtime has exact kernels for one filter on each channel, if all filters have one zero point. */
+static bool sums_in_pairs(const struct mqb_contract *contract, const struct mqb_iconv *conv)
+{
+    const struct mqb_conv_shape *shape = &conv->shape;
+    bool exact = shape->groups > 1 && shape->groups == shape->c && shape->groups == shape->k;
+    for (int32_t k = 1; k < shape->k && exact; k++)
+        exact = conv->weight_zero[k] == conv->weight_zero[0];
+    return contract->accumulator == MQB_ACCUMULATOR_I16_PAIRS ||
+           (contract->accumulator == MQB_ACCUMULATOR_I16_PAIRS_ORT && !exact);
+}
+
 static mqb_status make_conv(const struct mqb_lowering *lowering, struct layer *layer, const struct mqb_conv_shape *shape,
                             struct mqb_iconv *conv, struct mqb_error *error)
 {
@@ -287,7 +298,7 @@ static mqb_status make_conv(const struct mqb_lowering *lowering, struct layer *l
     if (status != MQB_OK)
         return status;
     fill_weight(layer, conv);
-    return contract->accumulator == MQB_ACCUMULATOR_I16_PAIRS ? mqb_lower_pairs(layer->node, layer->x, conv, error) : MQB_OK;
+    return sums_in_pairs(contract, conv) ? mqb_lower_pairs(layer->node, layer->x, conv, error) : MQB_OK;
 }
 
 /* The operator: from tensor `in`, by `layer`, to `end`. */

@@ -67,9 +67,8 @@ static mqb_status lower_means(const struct mqb_program *program, const struct mq
         mean->rule = contract.pool_rule;
         if (mean->rule == MQB_POOL_ORT && strcmp(node->op->name, "GlobalAveragePool") == 0)
             mean->rule = MQB_POOL_INTEGER;
-        mqb_status status =
-            mqb_requantizer_init_count(&mean->requantizer, &contract, x->info.scale, 1.0f, y->info.scale, mean->count,
-                                       y->info.zero_point, y->info.qmin, y->info.qmax, error);
+        mqb_status status = mqb_requantizer_init_count(&mean->requantizer, &contract, x->info.scale, 1.0f, y->info.scale,
+                                                       mean->count, y->info.zero_point, y->info.qmin, y->info.qmax, error);
         if (status != MQB_OK)
             return mqb_fail_prefix(error, status, "layer '%s'", node->name);
     }

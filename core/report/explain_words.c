@@ -26,6 +26,8 @@ static const char *accumulator_words(const struct mqb_contract *c)
         return "A summed in 32 bits that saturate";
     case MQB_ACCUMULATOR_I16_PAIRS:
         return "A summed in 32 bits from pairs of products that saturate at 16";
+    case MQB_ACCUMULATOR_I16_PAIRS_ORT:
+        return "A summed in 32 bits from pairs of products that saturate at 16, exactly by depthwise filters of one zero point";
     default:
         return "A summed in 32 bits, proved not to overflow";
     }

@@ -53,7 +53,9 @@ static mqb_status fbgemm_rules(const struct mqb_host *host, const struct mqb_opt
                 .rounding = MQB_ROUND_RNE,
                 .zp_before = 0,
                 .intermediate = MQB_INTERMEDIATE_NONE,
-                .accumulator = host->option_int(options, "vnni") ? MQB_ACCUMULATOR_I32_WRAP : MQB_ACCUMULATOR_I16_PAIRS,
+                .accumulator = host->option_int(options, "vnni") ? MQB_ACCUMULATOR_I32_WRAP
+                               : ort                             ? MQB_ACCUMULATOR_I16_PAIRS_ORT
+                                                                 : MQB_ACCUMULATOR_I16_PAIRS,
                 .bias_form = MQB_BIAS_I32,
                 .bias_rounding = MQB_ROUND_RNE,
                 .input_rounding = MQB_ROUND_RNE,
@@ -131,11 +133,12 @@ static mqb_status fbgemm_export_files(const struct mqb_host *host, const struct 
 }
 
 /* ONNX Runtime fuses a QDQ file at its highest level only; integer operators mean the same at each. */
-#define ORT_PROOF(proof_name, level, file, options)                                                                            \
+#define ENGINE_PROOF(script, proof_name, level, file, options)                                                                 \
     {                                                                                                                          \
-        .struct_size = sizeof(struct mqb_proof), .name = proof_name, .engine = "onnxruntime.mjs", .argument = level,           \
-        .suffix = file, .settings = options, .claim = "every integer tensor and every label",                                  \
+        .struct_size = sizeof(struct mqb_proof), .name = proof_name, .engine = script, .argument = level, .suffix = file,      \
+        .settings = options, .claim = "every integer tensor and every label",                                                  \
     }
+#define ORT_PROOF(proof_name, level, file, options) ENGINE_PROOF("onnxruntime.mjs", proof_name, level, file, options)
 
 static const struct mqb_proof fbgemm_proofs[] = {
     ORT_PROOF("qlinear", "disabled", ".qlinear.onnx", "profile=ort"),
@@ -145,6 +148,7 @@ static const struct mqb_proof fbgemm_proofs[] = {
     ORT_PROOF("qdq-symmetric", "all", ".qdq.onnx", "profile=ort weights=symmetric"),
     ORT_PROOF("qlinear-reduced", "disabled", ".qlinear.onnx", "profile=ort reduce_range=yes"),
     ORT_PROOF("qdq-reduced", "all", ".qdq.onnx", "profile=ort reduce_range=yes"),
+    ENGINE_PROOF("onnxruntime_haswell.sh", "qlinear-pairs", "disabled", ".qlinear.onnx", "profile=ort vnni=no"),
 };
 
 static const struct mqb_backend fbgemm_backend = {

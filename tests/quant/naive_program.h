@@ -147,7 +147,12 @@ static inline void naive_conv(struct naive_run *run, const struct mqb_node *node
     int64_t K = wv->dims[0], Cg = wv->dims[1], R = wv->rank == 4 ? wv->dims[2] : 1, S = wv->rank == 4 ? wv->dims[3] : 1;
     int64_t group = mqb_attr_i(node, "group", 1);
     struct mqb_extent out = mqb_value_extent(&graph->values[node->output]);
-    bool in_pairs = run->contract->accumulator == MQB_ACCUMULATOR_I16_PAIRS;
+    bool one_zero = true;
+    for (int32_t c = 1; c < f->num_channels; c++)
+        one_zero = one_zero && f->zero_point[c] == f->zero_point[0];
+    bool in_pairs = run->contract->accumulator == MQB_ACCUMULATOR_I16_PAIRS ||
+                    (run->contract->accumulator == MQB_ACCUMULATOR_I16_PAIRS_ORT &&
+                     !(Cg == 1 && group > 1 && K == group && one_zero));
     int64_t x_offset = x->qmin < 0 ? 128 : 0, w_offset = f->qmin < 0 ? 0 : 128;
     run->node = add ? add : node;
     struct naive_tensor *y = naive_target(run, NULL);

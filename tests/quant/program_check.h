@@ -77,11 +77,11 @@ static inline struct mqb_backend_rules contract_at(int index, bool *pot)
         c->zp_before = 1;
         c->add_rule = MQB_ADD_F32;
         break;
-    default: /* fixed point, saturated to 16 bits, sums in pairs */
+    default: /* fixed point, saturated to 16 bits, sums in pairs but of filters on one channel each */
         c->multiplier = MQB_MULTIPLIER_Q31;
         c->intermediate = MQB_INTERMEDIATE_I16_SATURATING;
         c->bias_rounding = MQB_ROUND_RHU;
-        c->accumulator = MQB_ACCUMULATOR_I16_PAIRS;
+        c->accumulator = MQB_ACCUMULATOR_I16_PAIRS_ORT;
         break;
     }
     return rules;

@@ -30,6 +30,13 @@ if grep -qE '^ +equal +fbgemm_x86 +qlinear ' "$scratch/proofs"; then
     check test "$(grep 'on equal inputs' "$scratch/stdout" | grep -c -v '/Add ')" -eq 0 # and nothing else
 fi
 
+# Pairs of products saturate on a CPU without VNNI, and not otherwise.
+if grep -qE '^ +equal +fbgemm_x86 +qlinear-pairs ' "$scratch/proofs"; then
+    "$MQBENCH" prove --backend fbgemm_x86 --only qlinear-pairs --images 1 --set fbgemm_x86.vnni=yes >"$scratch/stdout" 2>&1
+    check test $? -eq 1
+    check grep -qE 'conv1.* differ, at most by .*; [0-9]+ of them on equal inputs' "$scratch/stdout"
+fi
+
 data=$SHARED/data
 for word in resnet20_cifar10:imagenet resnet20_cifar10_convshortcut:imagenet resnet8_cifar10:raw; do
     model=$data/models/${word%%:*}.onnx

@@ -29,7 +29,12 @@ enum mqb_multiplier {
 };
 enum mqb_fold { MQB_FOLD_F32_MUL_DIV = 0 /* f32(f32(s_x s_w) / s_y) */, MQB_FOLD_F64 = 1 /* in double from the float scales */ };
 enum mqb_intermediate { MQB_INTERMEDIATE_NONE = 0, MQB_INTERMEDIATE_F16 = 1, MQB_INTERMEDIATE_F32 = 2, MQB_INTERMEDIATE_I16_SATURATING = 3 };
-enum mqb_accumulator { MQB_ACCUMULATOR_I32_WRAP = 0, MQB_ACCUMULATOR_I32_SATURATE = 1, MQB_ACCUMULATOR_I16_PAIRS = 2 };
+enum mqb_accumulator {
+    MQB_ACCUMULATOR_I32_WRAP = 0,
+    MQB_ACCUMULATOR_I32_SATURATE = 1,
+    MQB_ACCUMULATOR_I16_PAIRS = 2,
+    MQB_ACCUMULATOR_I16_PAIRS_ORT = 3 /* the same, but depthwise filters of one zero point are summed exactly: ONNX Runtime */
+};
 enum mqb_bias_form { MQB_BIAS_I32 = 0 /* at s_x * s_w[c] */, MQB_BIAS_F32 = 1 /* added in the float epilogue */ };
 enum mqb_add_rule {
     MQB_ADD_RESCALE_EACH = 0, /* each operand is requantized to the output scale (one rounding each), then added */
