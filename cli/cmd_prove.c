@@ -1,5 +1,6 @@
 /* cmd_prove.c - what a backend exports, run by another engine and held against the integer program. */
 #include "args.h"
+#include "output.h"
 #include "progress.h"
 #include "report/prove.h"
 
@@ -13,7 +14,7 @@ struct prove_words {
     struct mqb_job_config job;
     int bits[2];
     struct cli_sets sets;
-    const char *only;
+    const char *only, *json;
     bool all, verbose;
     int images;
 };
@@ -60,13 +61,9 @@ static void print_tensors(const struct mqb_proof_result *result, bool all)
     }
 }
 
-static void print_result(const struct mqb_prove_case *one, const struct mqb_proof_result *result, bool verbose,
-                         struct counts *counts)
+static void print_result(const struct mqb_prove_case *one, const struct mqb_proof_result *result, bool verbose)
 {
     const char *verdict = result->missing ? "missing" : mqb_proof_holds(result) ? "equal" : "DIFFERS";
-    counts->missing += result->missing;
-    counts->hold += mqb_proof_holds(result);
-    counts->fail += !result->missing && !mqb_proof_holds(result);
     printf("  %-8s %-12s %-18s %-32s ", verdict, one->backend, result->name, one->settings);
     if (result->missing) {
         printf("%s\n", result->engine);
@@ -81,6 +78,12 @@ static void print_result(const struct mqb_prove_case *one, const struct mqb_proo
     fflush(stdout);
 }
 
+/* The record on standard output stands there alone. */
+static bool to_stdout(const struct prove_words *words)
+{
+    return words->json != NULL && strcmp(words->json, "-") == 0;
+}
+
 static int prove_case(struct prove_words *words, struct mqb_prove_case *one, const char *dir, struct counts *counts)
 {
     struct mqb_error error = MQB_ERROR_INIT;
@@ -89,8 +92,14 @@ static int prove_case(struct prove_words *words, struct mqb_prove_case *one, con
     words->job.progress = &progress.sink;
     mqb_status status = mqb_prove_case_run(one, &words->job, words->only, words->images, dir, &error);
     cli_progress_end(&progress);
-    for (int i = 0; i < one->request.num_results; i++)
-        print_result(one, &one->request.results[i], words->verbose, counts);
+    for (int i = 0; i < one->request.num_results; i++) {
+        const struct mqb_proof_result *result = &one->request.results[i];
+        counts->missing += result->missing;
+        counts->hold += mqb_proof_holds(result);
+        counts->fail += !result->missing && !mqb_proof_holds(result);
+        if (!to_stdout(words))
+            print_result(one, result, words->verbose);
+    }
     if (status != MQB_OK)
         return cli_fail(status, &error);
     if (one->result != NULL && !one->result->deployable) {
@@ -98,6 +107,18 @@ static int prove_case(struct prove_words *words, struct mqb_prove_case *one, con
         return CLI_FAILED;
     }
     return CLI_OK;
+}
+
+static int write_json(const char *path, const struct mqb_prove_case *cases, int num_cases)
+{
+    struct mqb_error error = MQB_ERROR_INIT;
+    char *text = NULL;
+    mqb_status status = mqb_prove_json(cases, num_cases, &text, &error);
+    if (status != MQB_OK)
+        return cli_fail(status, &error);
+    bool written = cli_write_record(path, text);
+    mqb_deallocate(text);
+    return written ? CLI_OK : CLI_FAILED;
 }
 
 static int prove(struct prove_words *words)
@@ -110,7 +131,9 @@ static int prove(struct prove_words *words)
     const char *dir = words->job.out != NULL ? words->job.out : folder;
     if (dir == NULL)
         return CLI_FAILED;
-    mqb_status status = mqb_prove_cases(words->job.manifest, words->job.backend, &cases, &num_cases, &error);
+    mqb_status status = words->json != NULL ? mqb_probe_file(words->json, &error) : MQB_OK;
+    if (status == MQB_OK)
+        status = mqb_prove_cases(words->job.manifest, words->job.backend, &cases, &num_cases, &error);
     if (status != MQB_OK)
         code = cli_fail(status, &error);
     for (int i = 0; i < num_cases; i++) {
@@ -120,8 +143,12 @@ static int prove(struct prove_words *words)
     if (status == MQB_OK && counts.hold + counts.fail + counts.missing == 0 && code == CLI_OK) {
         cli_error("there is no proof \"%s\"; without --only all are run and named", words->only != NULL ? words->only : "");
         code = CLI_WRONG;
-    } else if (status == MQB_OK) {
+    } else if (status == MQB_OK && !to_stdout(words)) {
         printf("  %d equal, %d differ, %d without their engine\n", counts.hold, counts.fail, counts.missing);
+    }
+    if (status == MQB_OK && words->json != NULL) {
+        int one = write_json(words->json, cases, num_cases);
+        code = one > code ? one : code;
     }
     mqb_prove_cases_destroy(cases, num_cases);
     if (folder != NULL)
@@ -152,6 +179,7 @@ int cmd_prove(int argc, char **argv)
         {"compute", "NAME", CLI_TEXT, &job->compute, 0, 0, "provider of convolutions (default: the best one here)", NULL},
         {"manifest", "FILE.ini", CLI_TEXT, &job->manifest, 0, 0, "a further manifest of components", NULL},
         {"tensors", NULL, CLI_SWITCH, &words.verbose, 0, 0, "list the tensors that agree, too", NULL},
+        {"json", "FILE", CLI_TEXT, &words.json, 0, 0, "write all proofs; - is standard output", NULL},
         {"out", "DIR", CLI_TEXT, &job->out, 0, 0, "keep the artefacts of the last proof", NULL},
         {NULL, NULL, CLI_SWITCH, NULL, 0, 0, NULL, NULL},
     };

@@ -77,4 +77,8 @@ mqb_status mqb_prove_case_run(struct mqb_prove_case *one, const struct mqb_job_c
                               const char *dir, struct mqb_error *error);
 void mqb_prove_cases_destroy(struct mqb_prove_case *cases, int num_cases);
 
+/* prove_json.c: every proof of the cases that were run. *text: the caller's, to be deallocated. */
+#define MQB_PROVE_SCHEMA "mqbench.prove/1"
+mqb_status mqb_prove_json(const struct mqb_prove_case *cases, int num_cases, char **text, struct mqb_error *error);
+
 #endif

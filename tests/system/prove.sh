@@ -30,6 +30,14 @@ if grep -qE '^ +equal +fbgemm_x86 +qlinear ' "$scratch/proofs"; then
     check test "$(grep 'on equal inputs' "$scratch/stdout" | grep -c -v '/Add ')" -eq 0 # and nothing else
 fi
 
+# As JSON, with the verdicts of the screen.
+"$MQBENCH" prove --backend tvm_arm --only gcc --images 1 --json "$scratch/proofs.json" >"$scratch/stdout" 2>&1
+check test $? -eq 0
+check grep -q '"schema": "mqbench.prove/1"' "$scratch/proofs.json"
+check grep -qE '"verdict": "(equal|missing)"' "$scratch/proofs.json"
+check test "$(grep -c '"proof": ' "$scratch/proofs.json")" -eq 1
+expect 1 'nowhere' "$MQBENCH" prove --backend tvm_arm --json "$scratch/nowhere/proofs.json"
+
 # Pairs of products saturate on a CPU without VNNI, and not otherwise.
 if grep -qE '^ +equal +fbgemm_x86 +qlinear-pairs ' "$scratch/proofs"; then
     "$MQBENCH" prove --backend fbgemm_x86 --only qlinear-pairs --images 1 --set fbgemm_x86.vnni=yes >"$scratch/stdout" 2>&1
