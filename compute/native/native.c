@@ -8,30 +8,43 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The best set that the CPU has; MQBENCH_ISA=avx512|avx2|scalar lowers it. Read at each plan, so that a test can compare. */
-static const struct native_isa *isa_choose(void)
+enum { LIMIT_SCALAR, LIMIT_AVX2, LIMIT_NONE };
+
+/* The best set that the CPU has, up to a limit. */
+static const struct native_isa *isa_best(int limit)
 {
     const struct native_isa *isa = &native_isa_generic;
 #if defined(__x86_64__)
-    const char *wish = getenv("MQBENCH_ISA");
-    int limit = wish == NULL ? 2 : strcmp(wish, "scalar") == 0 ? 0 : strcmp(wish, "avx2") == 0 ? 1 : 2;
-
     __builtin_cpu_init();
-    if (limit >= 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    if (limit >= LIMIT_AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
         isa = &native_isa_avx2;
-        if (limit >= 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        if (limit >= LIMIT_NONE && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) {
             isa = &native_isa_avx512;
         }
     }
+#else
+    (void)limit;
 #endif
     return isa;
 }
 
+/* MQBENCH_ISA=avx512|avx2|scalar lowers it. Read at each plan, so that a test can compare. */
+static const struct native_isa *isa_choose(void)
+{
+    const char *wish = getenv("MQBENCH_ISA");
+
+    if (wish != NULL && strcmp(wish, "scalar") == 0) {
+        return isa_best(LIMIT_SCALAR);
+    }
+    return isa_best(wish != NULL && strcmp(wish, "avx2") == 0 ? LIMIT_AVX2 : LIMIT_NONE);
+}
+
+/* What the CPU can do, whatever MQBENCH_ISA says: lowering the set must not hand the run to another provider's bits. */
 static int32_t native_score(const struct mqb_host *host)
 {
     (void)host;
-    return isa_choose()->score;
+    return isa_best(LIMIT_NONE)->score;
 }
 
 static const char *native_isa_name(const struct mqb_host *host)

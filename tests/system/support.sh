@@ -26,6 +26,14 @@ check() {
     fi
 }
 
+# strip RECORD: what of a record does not depend on time, threads and the names of files.
+strip() {
+    awk '
+        skip { if (match($0, /^ */) && RLENGTH == depth && $0 ~ /^ *[]}]/) skip = 0; next }
+        /^ *"(command|files|time|memory)": *[[{]$/ { match($0, /^ */); depth = RLENGTH; skip = 1; next }
+        /"(threads|seconds|step_memory_bytes|command|files|time|memory)":/ { next }
+        { print }' "$1"
+}
 finish() {
     echo "$checks checks, $failures failed"
     [ "$failures" -eq 0 ]
