@@ -26,7 +26,7 @@ build=${BUILD:-$root/build}
 peers=${MQBENCH_PEERS:-$root/../shared/peers}
 data=${DATA:-$root/../shared/data}
 python=${PYTHON:-/usr/bin/python3}
-rounds=${ROUNDS:-3} steps=${STEPS:-5} threads=${THREADS:-2}
+rounds=${ROUNDS:-3} steps=${STEPS:-5} threads=${THREADS:-2} modes=${MODES:-lsq fp32 own}
 results=${RESULTS:-$root/bench/results}
 mqbench=$build/bin/mqbench
 work=$(mktemp -d)
@@ -111,10 +111,6 @@ spawn() {
 }
 cpu_of() { "$@" 2>/dev/null | figures | cut -d ' ' -f 2 >"$work/other.cpu" || true; }
 
-# A side measured before under another name: keep SIDE NAME, and again NAME SIDE.
-keep() { for e in '' .cpu .mb; do [ ! -f "$work/$1$e" ] || cp "$work/$1$e" "$work/kept.$2$e"; done; }
-again() { for e in '' .cpu .mb; do [ ! -f "$work/kept.$1$e" ] || cp "$work/kept.$1$e" "$work/$2$e"; done; }
-
 # row GROUP NAME OTHER UNIT GOAL: what was measured. GOAL: times faster (or smaller) than the other, at least; or -.
 row() {
     [ -s "$work/ours" ] || return 0
@@ -163,7 +159,6 @@ step_beside_torch() {
         [ -n "$torch" ] || (cd "$peers" && spawn other "$python" torch_train.py "$peer" "$batch" "$threads" "$mode")
     done
     [ -n "$torch" ] || (cd "$peers" && cpu_of "$python" "$work/cpu.py" torch_train.py "$peer" "$batch" 1 "$mode")
-    keep ours "$mode"
     row step "$net b$batch, $name" PyTorch ms "$least"
     [ -n "$torch" ] || [ "$mode" != lsq ] || memory "$net b$batch, $name, memory" PyTorch 3
 }
@@ -177,16 +172,30 @@ memory() {
     row step "$1" "$2" MB "$3"
 }
 
+# step_beside_own OTHER GOAL THEIR-THREADS THEIR-MODE
+step_beside_own() {
+    begin
+    round=0
+    while [ $((round += 1)) -le "$rounds" ]; do
+        step ours "$threads" lsq
+        step other "$3" "$4"
+    done
+    row step "$net b$batch, LSQ 4/4" "$1" ms "$2"
+}
+
 # Another program, busy on one core.
 step_beside_busy() {
-    sh -c 'while :; do :; done' &
-    busy=$!
     begin
-    step ours "$threads" lsq
-    kill $busy
-    wait $busy 2>/dev/null || true
-    again lsq other
-    rm -f "$work"/other.cpu
+    round=0
+    while [ $((round += 1)) -le "$rounds" ]; do
+        step other "$threads" lsq
+        sh -c 'while :; do :; done' &
+        busy=$!
+        step ours "$threads" lsq
+        kill $busy
+        wait $busy 2>/dev/null || true
+    done
+    rm -f "$work"/*.cpu
     row step "$net b$batch, beside a busy process" "alone" ms 0.4
 }
 
@@ -196,20 +205,17 @@ group_step() {
     echo "$step_nets" >"$work/nets"
     while read -r net peer size classes batch goal goal_fp32 goal_own <&3; do
         { wanted "$net" && model "$net" "$size" "$classes"; } || continue
-        step_beside_torch lsq "LSQ 4/4" "$goal"
-        step_beside_torch fp32 FP32 "$goal_fp32"
-        begin
-        again lsq ours
-        again fp32 other
-        row step "$net b$batch, LSQ 4/4" "own FP32" ms "$goal_own"
-        begin
-        round=0
-        while [ $((round += 1)) -le "$rounds" ]; do
-            step ours "$threads" lsq
-            step other 1 lsq
+        for mode in $modes; do
+            case $mode in
+            lsq) step_beside_torch lsq "LSQ 4/4" "$goal" ;;
+            fp32) step_beside_torch fp32 FP32 "$goal_fp32" ;;
+            own)
+                step_beside_own "own FP32" "$goal_own" "$threads" fp32
+                step_beside_own "own, 1 thread" 1.85 1 lsq
+                step_beside_busy
+                ;;
+            esac
         done
-        row step "$net b$batch, LSQ 4/4" "own, 1 thread" ms 1.85
-        step_beside_busy
     done 3<"$work/nets"
 }
 
@@ -252,7 +258,6 @@ infer_beside_ort() {
         [ -n "$ort" ] || [ ! -f "$file" ] || spawn other node "$peers/ort_infer.mjs" "$file" "$size" "$batch" "$threads"
     done
     [ -n "$ort" ] || [ ! -f "$file" ] || cpu_of node -r "$work/cpu.cjs" "$peers/ort_infer.mjs" "$file" "$size" "$batch" 1
-    keep ours "$what"
     row infer "$net b$batch, $name" "ONNX Runtime" ms "$least"
 }
 
@@ -318,7 +323,7 @@ group_calibrate() {
 
 # "... min A ms, median B ms, CPU min C ms, CPU median D ms, memory E MB" into a side.
 take() {
-    figures <"$work/spawned" >>"$work/$1"
+    sed 's/ (CPU.*//' "$work/spawned" | figures >>"$work/$1"
     sed -n 's/.*CPU.*median \([0-9.]*\) ms.*/\1/p' "$work/spawned" | tail -n 1 >"$work/$1.cpu"
     sed -n 's/.*memory \([0-9.]*\) MB.*/\1/p' "$work/spawned" | tail -n 1 >"$work/$1.mb"
 }
