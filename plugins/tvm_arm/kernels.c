@@ -54,9 +54,9 @@ static const char window_struct[] =
 static const char conv_struct[] = "/* code = clamp(rescale(bias[k] + sum of x * weight)). Padding reads 0, which is code 0.\n"
                                   "   weight: [k][r][s][c / groups]; depthwise [r][s][k]; linear [k][c]. */\n"
                                   "struct layer {\n"
-                                  "    const int8_t *weight;\n"
+                                  "    const void *weight;  /* int8_t; packed: two codes a byte, the first in the low bits */\n"
                                   "    const int32_t *bias; /* or NULL */\n"
-                                  "    int32_t groups, keeps_sums, shift, low, high;\n"
+                                  "    int32_t packed, groups, keeps_sums, shift, low, high;\n"
                                   "    struct window at;\n"
                                   "};\n\n";
 
@@ -70,15 +70,32 @@ static const char store_text[] =
     "        ((int8_t *)y)[at] = (int8_t)clamp(rescale(sum, layer->shift), layer->low, layer->high);\n"
     "}\n\n";
 
+static const char weights_text[] =
+    "/* `size` weights from `at` on; packed ones are unpacked into the room. */\n"
+    "static const int8_t *weights(const struct layer *layer, int32_t at, int32_t size, int8_t *room)\n"
+    "{\n"
+    "    const uint8_t *packed = layer->weight;\n"
+    "    int32_t i;\n"
+    "    if (!layer->packed)\n"
+    "        return (const int8_t *)layer->weight + at;\n"
+    "    for (i = 0; i < size; i++) {\n"
+    "        const int32_t bits = (packed[(at + i) / 2] >> ((at + i) % 2 * 4)) & 15;\n"
+    "        room[i] = (int8_t)(bits < 8 ? bits : bits - 16);\n"
+    "    }\n"
+    "    return room;\n"
+    "}\n\n";
+
 static const char conv_text[] =
-    "static void conv(const struct layer *layer, const int8_t *x, void *y)\n"
+    "/* Some output channels, of the filters from `weight` on. */\n"
+    "static void conv_filters(const struct layer *layer, const int8_t *x, const int8_t *filters, int32_t first, int32_t end, "
+    "void *y)\n"
     "{\n"
     "    const struct window a = layer->at;\n"
     "    const int32_t group_c = a.c / layer->groups, group_k = a.k / layer->groups, taps = a.r * a.s;\n"
     "    int32_t i, k, r, s, c;\n"
     "    for (i = 0; i < a.p * a.q; i++) {\n"
     "        const int32_t top = i / a.q * a.stride_h - a.pad_top, left = i % a.q * a.stride_w - a.pad_left;\n"
-    "        for (k = 0; k < a.k; k++) {\n"
+    "        for (k = first; k < end; k++) {\n"
     "            const int8_t *group = x + k / group_k * group_c;\n"
     "            int32_t sum = layer->bias ? layer->bias[k] : 0;\n"
     "            for (r = 0; r < a.r; r++) {\n"
@@ -87,7 +104,7 @@ static const char conv_text[] =
     "                    continue;\n"
     "                for (s = 0; s < a.s; s++) {\n"
     "                    const int32_t w = left + s * a.dilation_w;\n"
-    "                    const int8_t *pixel, *weight = layer->weight + (k * taps + r * a.s + s) * group_c;\n"
+    "                    const int8_t *pixel, *weight = filters + ((k - first) * taps + r * a.s + s) * group_c;\n"
     "                    if (w < 0 || w >= a.w)\n"
     "                        continue;\n"
     "                    pixel = group + (h * a.w + w) * a.c;\n"
@@ -98,13 +115,22 @@ static const char conv_text[] =
     "            store(layer, sum, i * a.k + k, y);\n"
     "        }\n"
     "    }\n"
+    "}\n\n"
+    "static void conv(const struct layer *layer, const int8_t *x, int8_t *room, void *y)\n"
+    "{\n"
+    "    const int32_t size = layer->at.c / layer->groups * layer->at.r * layer->at.s;\n"
+    "    const int32_t all = layer->at.k, step = layer->packed ? 1 : all;\n"
+    "    int32_t k;\n"
+    "    for (k = 0; k < all; k += step)\n"
+    "        conv_filters(layer, x, weights(layer, k * size, step * size, room), k, k + step, y);\n"
     "}\n\n";
 
 static const char depthwise_text[] =
     "/* One filter a channel; 16 channels at a time. */\n"
-    "static void depthwise(const struct layer *layer, const int8_t *x, void *y)\n"
+    "static void depthwise(const struct layer *layer, const int8_t *x, int8_t *room, void *y)\n"
     "{\n"
     "    const struct window a = layer->at;\n"
+    "    const int8_t *filters = weights(layer, 0, a.r * a.s * a.k, room);\n"
     "    int32_t i, k, j, r, s;\n"
     "    for (i = 0; i < a.p * a.q; i++) {\n"
     "        const int32_t top = i / a.q * a.stride_h - a.pad_top, left = i % a.q * a.stride_w - a.pad_left;\n"
@@ -119,7 +145,7 @@ static const char depthwise_text[] =
     "                    continue;\n"
     "                for (s = 0; s < a.s; s++) {\n"
     "                    const int32_t w = left + s * a.dilation_w;\n"
-    "                    const int8_t *pixel, *weight = layer->weight + (r * a.s + s) * a.k + k;\n"
+    "                    const int8_t *pixel, *weight = filters + (r * a.s + s) * a.k + k;\n"
     "                    if (w < 0 || w >= a.w)\n"
     "                        continue;\n"
     "                    pixel = x + (h * a.w + w) * a.c + k;\n"
@@ -133,12 +159,12 @@ static const char depthwise_text[] =
     "    }\n"
     "}\n\n";
 
-static const char linear_text[] = "static void linear(const struct layer *layer, const int8_t *x, void *y)\n"
+static const char linear_text[] = "static void linear(const struct layer *layer, const int8_t *x, int8_t *room, void *y)\n"
                                   "{\n"
                                   "    const int32_t size = layer->at.c;\n"
                                   "    int32_t k, c;\n"
                                   "    for (k = 0; k < layer->at.k; k++) {\n"
-                                  "        const int8_t *weight = layer->weight + k * size;\n"
+                                  "        const int8_t *weight = weights(layer, k * size, size, room);\n"
                                   "        int32_t sum = layer->bias ? layer->bias[k] : 0;\n"
                                   "        for (c = 0; c < size; c++)\n"
                                   "            sum += (int32_t)x[c] * weight[c];\n"
@@ -329,6 +355,7 @@ void tvm_add_kernels(struct text *text, const struct tvm_plan *plan)
         {layers | TVM_USES_MAX_POOL | TVM_USES_AVERAGE_POOL, window_struct},
         {layers, conv_struct},
         {layers, store_text},
+        {layers, weights_text},
         {TVM_USES_CONV, conv_text},
         {TVM_USES_DEPTHWISE, depthwise_text},
         {TVM_USES_LINEAR, linear_text},

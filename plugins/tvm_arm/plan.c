@@ -119,7 +119,13 @@ static mqb_status plan_conv(struct tvm_plan *plan, struct tvm_layer *layer, stru
     } else {
         layer->shift[0] = plan->tensors[step->output].exponent - exponent;
     }
-    plan->weight_bytes += layer->num_weights;
+    layer->packed = w->qparams.qmin >= -8 && w->qparams.qmax <= 7;
+    plan->weight_bytes += layer->packed ? (layer->num_weights + 1) / 2 : layer->num_weights;
+    if (layer->packed) { /* a filter at a time, or all of a depthwise layer */
+        int64_t room =
+            tvm_kernels_of(plan, layer) == TVM_USES_DEPTHWISE ? layer->num_weights : layer->num_weights / step->shape.k;
+        plan->room_bytes = room > plan->room_bytes ? room : plan->room_bytes;
+    }
     plan->multiplications += layer->num_weights * step->shape.p * step->shape.q;
     plan->bias_bytes += layer->num_bias * 4;
     return MQB_OK;
@@ -365,6 +371,9 @@ mqb_status tvm_plan_create(const struct mqb_host *host, const struct mqb_export 
         plan->tensors[steps->input].first = -1;
         plan_lives(plan);
         status = plan_memory(plan, error);
+        plan->room_place = (plan->scratch_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        if (plan->room_bytes > 0)
+            plan->scratch_bytes = plan->room_place + plan->room_bytes;
     }
     if (status != MQB_OK)
         tvm_plan_destroy(plan);

@@ -22,6 +22,7 @@ struct tvm_layer {
     const char *op;               /* its operator */
     const int32_t *weight, *bias; /* CONV: codes in ONNX order; bias may be NULL */
     int64_t num_weights, num_bias;
+    int32_t packed;           /* CONV: weights of up to 4 bits, two a byte; its function unpacks what it reads at a time */
     int32_t shift[2];         /* of the sums, or of each operand */
     int32_t sum_shift;        /* ADD that rounds once: operands are multiplied by 2^-shift[], the sum is shifted by this */
     int32_t formula;          /* MAP: a shift and a clamp say it without a table */
@@ -50,6 +51,7 @@ struct tvm_plan {
     int64_t output_size;
     int64_t multiplications;
     int64_t weight_bytes, bias_bytes, table_bytes, scratch_bytes;
+    int64_t room_bytes, room_place; /* in the scratch: for weights that were packed */
 };
 
 mqb_status tvm_plan_create(const struct mqb_host *host, const struct mqb_export *request, enum tvm_rounding rounding,

@@ -28,23 +28,26 @@ static void add_numbers_end(struct text *text)
     text_copy(text, "\n};\n");
 }
 
-/* In the order in which the layer's function reads them. */
-static void add_weights(struct text *text, const struct tvm_layer *layer, int32_t index, uint32_t kernel)
+/* The code at this position of the order in which the layer's function reads them; 0 behind the last. */
+static int32_t weight_at(const struct tvm_layer *layer, uint32_t kernel, int64_t position)
 {
     const struct mqb_conv_shape *s = &layer->step->shape;
-    int32_t group_c = s->c / s->groups, taps = s->r * s->s;
-    int64_t position = 0;
-    add_numbers_begin(text, "int8_t", "weight", index, layer->num_weights);
-    if (kernel == TVM_USES_DEPTHWISE) {
-        for (int32_t t = 0; t < taps; t++)
-            for (int32_t k = 0; k < s->k; k++)
-                add_number(text, position++, layer->weight[(int64_t)k * taps + t]);
-    } else {
-        for (int32_t k = 0; k < s->k; k++)
-            for (int32_t t = 0; t < taps; t++)
-                for (int32_t c = 0; c < group_c; c++)
-                    add_number(text, position++, layer->weight[((int64_t)k * group_c + c) * taps + t]);
-    }
+    int64_t group_c = s->c / s->groups, taps = (int64_t)s->r * s->s;
+    if (position >= layer->num_weights)
+        return 0;
+    if (kernel == TVM_USES_DEPTHWISE)
+        return layer->weight[position % s->k * taps + position / s->k];
+    return layer->weight[(position / (taps * group_c) * group_c + position % group_c) * taps + position / group_c % taps];
+}
+
+static void add_weights(struct text *text, const struct tvm_layer *layer, int32_t index, uint32_t kernel)
+{
+    int64_t size = layer->packed ? (layer->num_weights + 1) / 2 : layer->num_weights;
+    add_numbers_begin(text, layer->packed ? "uint8_t" : "int8_t", "weight", index, size);
+    for (int64_t i = 0; i < size; i++)
+        add_number(text, i,
+                   layer->packed ? (weight_at(layer, kernel, 2 * i) & 15) + ((weight_at(layer, kernel, 2 * i + 1) & 15) << 4)
+                                 : weight_at(layer, kernel, i));
     add_numbers_end(text);
 }
 
@@ -71,8 +74,8 @@ static void add_layer_constants(struct text *text, const struct tvm_plan *plan, 
     else
         text_copy(text, "NULL");
     int sums = step->output == MQB_NONE;
-    text_add(text, ", %d, %d, %d, %d, %d, ", (int)step->shape.groups, sums, (int)layer->shift[0], sums ? 0 : (int)step->low,
-             sums ? 0 : (int)step->high);
+    text_add(text, ", %d, %d, %d, %d, %d, %d, ", (int)layer->packed, (int)step->shape.groups, sums, (int)layer->shift[0],
+             sums ? 0 : (int)step->low, sums ? 0 : (int)step->high);
     add_window(text, &step->shape);
     text_copy(text, "};\n");
 }
@@ -154,6 +157,10 @@ static void add_conv_call(struct text *text, const struct tvm_plan *plan, const 
     uint32_t kernel = tvm_kernels_of(plan, layer);
     const char *name = kernel == TVM_USES_DEPTHWISE ? "depthwise" : kernel == TVM_USES_LINEAR ? "linear" : "conv";
     text_add(text, "    %s(&layer_%d, t%d, ", name, (int)index, (int)layer->step->inputs[0]);
+    if (layer->packed)
+        text_add(text, "base + %lld, ", (long long)plan->room_place);
+    else
+        text_copy(text, "NULL, ");
     if (layer->step->output == MQB_NONE)
         text_copy(text, "output);");
     else

@@ -328,6 +328,29 @@ static void test_tvm_export_sizes_and_shifts(void **state)
     small_destroy(&s);
 }
 
+/* Codes of 4 bits lie two a byte, and the scratch has room for one filter of 27 weights behind its 88 bytes. */
+static void test_tvm_export_packs_four_bits(void **state)
+{
+    (void)state;
+    struct small s;
+    struct written written;
+    small_create(&s);
+    int32_t *codes = (int32_t *)(uintptr_t)s.tensors[1].codes;
+    for (int64_t i = 0; i < s.tensors[1].num_codes; i++)
+        codes[i] = (int32_t)(i % 16) - 8;
+    s.tensors[1].qparams.qmin = -8;
+    s.tensors[1].qparams.qmax = 7;
+    OK(export(&s, &written));
+    assert_non_null(strstr(written.texts[1], "#define MY_NET_1_FLASH_BYTES 118\n"));
+    assert_non_null(strstr(written.texts[1], "weights 102, biases 16"));
+    assert_non_null(strstr(written.texts[1], "#define MY_NET_1_SCRATCH_BYTES 123\n"));
+    /* [k][r][s][c]: codes 0, 9, 18 of [k][c][r][s] come first: -8, 1, -6 and then 1, -7 and so on: nibbles 8, 1, a, 9 */
+    assert_non_null(strstr(written.texts[0], "static const uint8_t weight_0[54] = {\n    24, 154,"));
+    for (int i = 0; i < 3; i++)
+        mqb_deallocate(written.texts[i]);
+    small_destroy(&s);
+}
+
 /* Nothing is written, and the sentence has both words. */
 static void refused(const struct small *s, const char *a, const char *b)
 {
@@ -428,6 +451,7 @@ int main(void)
         cmocka_unit_test(test_tvm_contract_product_of_other_scales_refused),
         cmocka_unit_test(test_program_view_describes_every_step),
         cmocka_unit_test(test_tvm_export_sizes_and_shifts),
+        cmocka_unit_test(test_tvm_export_packs_four_bits),
         cmocka_unit_test(test_tvm_export_holes_are_named),
         cmocka_unit_test(test_tvm_judge_refuses_impossible_points),
     };

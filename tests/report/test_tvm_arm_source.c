@@ -215,7 +215,9 @@ static mqb_value_id conv(struct hand_net *net, const char *name, mqb_value_id x,
                          int64_t stride, int64_t dilation, int64_t group, const int64_t pads[4], bool has_bias)
 {
     char text[64];
-    const struct hand_weight weight = {.pot = true, .qmin = -128, .qmax = 127, .scale = 0x1p-7f};
+    static const struct hand_weight weights[2] = {{.pot = true, .qmin = -128, .qmax = 127, .scale = 0x1p-7f},
+                                                  {.pot = true, .qmin = -8, .qmax = 7, .scale = 0x1p-3f}}; /* packed */
+    const struct hand_weight weight = weights[net->graph->num_nodes % 2];
     int64_t dims[4] = {k, net->graph->values[x].dims[1] / group, r, s}, strides[2] = {stride, stride},
             dilations[2] = {dilation, dilation};
     snprintf(text, sizeof text, "%s.w", name);
