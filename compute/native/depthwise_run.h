@@ -95,9 +95,9 @@ static void depthwise_run(const struct native_pass *pass, int32_t n, const void 
     }
 }
 
-/* Output rows [first, first + count) of one image, integers forward. */
+/* Output rows [first, first + count) of one image, forward. */
 static void depthwise_rows(const struct native_pass *pass, int32_t first, int32_t count, const void *in, const void *packed,
-                           void *out, const void *pad_row, void *scratch)
+                           const float *bias, void *out, const void *pad_row, void *scratch)
 {
     const size_t room = pass->rows_size / 3 / sizeof(void *);
     const uint8_t **rows = scratch;
@@ -106,6 +106,7 @@ static void depthwise_rows(const struct native_pass *pass, int32_t first, int32_
     struct depthwise_tile tile = { .rows = rows,
                                    .steps = steps,
                                    .weights = weights,
+                                   .bias = bias,
                                    .width = pass->out_c,
                                    .out_step = (ptrdiff_t)pass->out_c * 4 };
 

@@ -47,7 +47,7 @@ const struct native_isa VEC_ISA = {
     .pack_integer = pack_integer,
     .pack_wide = pack_wide,
     .pass_run = pass_run,
-    .depthwise_rows = depthwise_rows,
+    .rows_run = rows_run,
     .integer_run = integer_run,
     .weights_run = weights_run,
 };

@@ -98,6 +98,23 @@ static void native_forward(const struct mqb_conv_plan *plan, int32_t n, const fl
     }
 }
 
+static void native_rows(const struct mqb_conv_plan *plan, int32_t first, int32_t count, const float *x, const void *packed,
+                        const float *bias, float *y, void *scratch)
+{
+    const struct native_pass *pass = &plan->forward;
+    const struct mqb_conv_shape *shape = &plan->shape;
+    const void *in = x;
+
+    if (pass->copied) {
+        const int32_t reach = (count - 1) * shape->stride_h + (shape->r - 1) * shape->dilation_h + 1;
+        uint8_t *copy = (uint8_t *)scratch + pass->rows_size + pass->outs_size;
+
+        native_pad_rows(plan, first * shape->stride_h, reach, x, (int32_t)sizeof(float), 0, copy);
+        in = copy;
+    }
+    plan->isa->rows_run(pass, first, count, in, packed, bias, y, pass->depthwise ? NULL : plan->zeros, scratch);
+}
+
 static void native_backward_data(const struct mqb_conv_plan *plan, int32_t n, const float *dy, const void *packed, float *dx,
                                  int32_t accumulate, void *scratch)
 {
@@ -142,7 +159,7 @@ static void depthwise_part(const struct mqb_conv_plan *plan, const struct mqb_ic
     if (part->num_rows == plan->shape.p) {
         plan->isa->pass_run(pass, part->n, x, packed, NULL, acc, 0, row, scratch);
     } else {
-        plan->isa->depthwise_rows(pass, part->first_row, part->num_rows, x, packed, acc, row, scratch);
+        plan->isa->rows_run(pass, part->first_row, part->num_rows, x, packed, NULL, acc, row, scratch);
     }
 }
 
@@ -220,6 +237,7 @@ static const struct mqb_compute native_compute = {
     .iconv_rows = native_integer_rows,
     .iconv_pack_wide = native_integer_pack_wide,
     .iconv_part = native_integer_part,
+    .conv_rows = native_rows,
 };
 
 static const struct mqb_component components[] = {

@@ -119,9 +119,9 @@ struct native_isa {
     /* floats, and depthwise integers. `pad_row`: a pixel that taps over the edge read (depthwise: NULL, if they are left out) */
     void (*pass_run)(const struct native_pass *pass, int32_t n, const void *in, const void *packed, const float *bias,
                      void *out, int32_t accumulate, const void *pad_row, void *scratch);
-    /* depthwise integers: output rows [first, first + count) of one image, which go to the beginning of `out` */
-    void (*depthwise_rows)(const struct native_pass *pass, int32_t first, int32_t count, const void *in, const void *packed,
-                           void *out, const void *pad_row, void *scratch);
+    /* the same passes, forward: output rows [first, first + count) of one image, which go to the beginning of `out` */
+    void (*rows_run)(const struct native_pass *pass, int32_t first, int32_t count, const void *in, const void *packed,
+                     const float *bias, void *out, const void *pad_row, void *scratch);
     /* other integers; source: where the first pixel begins to read */
     void (*integer_run)(const struct native_pass *pass, const struct native_part *part, const uint8_t *source,
                         const void *packed, int32_t *acc, void *scratch);

@@ -176,3 +176,22 @@ static void pass_run(const struct native_pass *pass, int32_t n, const void *in, 
         class_run(pass, &walk, (int64_t)n * class->height * class->width, packed, bias, accumulate, scratch);
     }
 }
+
+/* Output rows [first, first + count) of one image, forward. `in` of a copied pass: the rows of the copy that they read. */
+static void rows_run(const struct native_pass *pass, int32_t first, int32_t count, const void *in, const void *packed,
+                     const float *bias, void *out, const void *pad_row, void *scratch)
+{
+    const struct native_class *class = pass->classes;
+
+    if (pass->depthwise) {
+        depthwise_rows(pass, first, count, in, packed, bias, out, pad_row, scratch);
+        return;
+    }
+    const size_t skipped = (size_t)first * (size_t)pass->out_w * (size_t)pass->out_c * 4; /* the walk counts whole images */
+    struct pixel_walk walk = { pass, class, in, pad_row, out, 0, 0, 0 };
+    if (!pass->copied) {
+        walk.y = first;
+        walk.out = (uint8_t *)((uintptr_t)out - skipped);
+    }
+    class_run(pass, &walk, (int64_t)count * class->width, packed, bias, 0, scratch);
+}

@@ -25,6 +25,7 @@ struct mqb_exec_config {
     int batch;                        /* largest batch */
     bool training;                    /* batch statistics, running statistics updated */
     bool gradients;                   /* backward may be called */
+    bool frozen;                      /* parameters and points stay as they are: weights are packed in the first forward alone */
     const mqb_value_id *keep;         /* values whose numbers are wanted after forward; NULL-able */
     int num_keep;
     bool times;                       /* keep the time of every operator: mqb_exec_time */

@@ -120,6 +120,10 @@ void mqb_run_grain(const struct mqb_exec *exec, const struct step *step, int gra
 void mqb_run_forward_action(struct mqb_exec *exec, const struct action *action, int grain, int worker)
 {
     const struct step *step = &exec->steps[action->step];
+    if (step->banded) {
+        mqb_run_bands(exec, step, grain, worker);
+        return;
+    }
     if (action->kind == ACTION_RUN && step->chain) {
         mqb_chain_forward(exec, step, grain, worker);
         return;
@@ -196,13 +200,10 @@ static void prepare_node(void *context, int index, int worker)
     times_stop(exec, times_node_row(exec, graph->order[index]), worker, start);
 }
 
-mqb_status mqb_exec_forward(struct mqb_exec *exec, const float *x, int n, struct mqb_error *error)
+static mqb_status prepare_nodes(struct mqb_exec *exec, struct mqb_error *error)
 {
     const struct mqb_graph *graph = exec->config.graph;
-    if (n < 1 || n > exec->config.batch || (exec->config.training && n != exec->config.batch))
-        return mqb_fail(error, MQB_ERR_ARGUMENT, "a batch of %d images was given to a plan for %d", n, exec->config.batch);
-    exec->x = x;
-    exec->n = n;
+    exec->prepared = 0;
     mqb_status status = mqb_exec_fixed(exec, error);
     if (status != MQB_OK)
         return status;
@@ -214,12 +215,28 @@ mqb_status mqb_exec_forward(struct mqb_exec *exec, const float *x, int n, struct
         if (exec->errors[i].reserved != MQB_OK)
             return mqb_fail(error, (mqb_status)exec->errors[i].reserved, "layer \"%s\": %s", graph->nodes[graph->order[i]].name,
                             exec->errors[i].text);
+    exec->prepared = exec->n;
+    return MQB_OK;
+}
+
+mqb_status mqb_exec_forward(struct mqb_exec *exec, const float *x, int n, struct mqb_error *error)
+{
+    if (n < 1 || n > exec->config.batch || (exec->config.training && n != exec->config.batch))
+        return mqb_fail(error, MQB_ERR_ARGUMENT, "a batch of %d images was given to a plan for %d", n, exec->config.batch);
+    exec->x = x;
+    exec->n = n;
+    mqb_status status = exec->config.frozen && exec->prepared == n ? MQB_OK : prepare_nodes(exec, error);
+    if (status != MQB_OK)
+        return status;
     mqb_start_coded(exec);
     int grains = (n + exec->grain_images - 1) / exec->grain_images;
     for (int s = 0; s < exec->num_forward_stages; s++) {
         const struct stage *stage = &exec->stages[s];
         struct stage_run run = {exec, stage};
-        mqb_pool_run(exec->config.pool, grains, run_grain, &run);
+        if (mqb_bands_share(exec, grains))
+            mqb_run_shared(exec, stage, grains);
+        else
+            mqb_pool_run(exec->config.pool, grains, run_grain, &run);
         for (int i = 0; i < stage->num_finish; i++) {
             struct node_state *state = &exec->nodes[stage->finish[i]];
             double start = times_start(exec);

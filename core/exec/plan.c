@@ -198,6 +198,7 @@ static mqb_status create_steps(struct mqb_exec *exec, struct mqb_error *error)
             }
     mqb_deallocate(pending);
     mqb_deallocate(chain_of);
+    mqb_plan_bands(exec);
     return MQB_OK;
 }
 

@@ -21,9 +21,9 @@ struct step {
     bool chain;
     bool statistic;                /* a batch statistic: reduced in forward, never run */
     int num_nodes;
-    mqb_node_id nodes[MQB_MAX_CHAIN];
-    int8_t running[MQB_MAX_CHAIN]; /* chains: index of the input that the chain runs through */
-    mqb_value_id in;               /* chains and statistics: input of the first node */
+    mqb_node_id nodes[MQB_MAX_CHAIN + 1];
+    int8_t running[MQB_MAX_CHAIN + 1]; /* chains: index of the input that the chain runs through */
+    mqb_value_id in;               /* input 0 of the first node */
     mqb_value_id out;
     int64_t rows_per_image;        /* chains: pixels, and the size of a pixel */
     int32_t channels;
@@ -31,6 +31,9 @@ struct step {
     int8_t writes_side[MQB_MAX_CHAIN];       /* backward: 0 no gradient wanted, 1 write, 2 add */
     int8_t writes_in;                        /* the same for `in` */
     int8_t writes_input[MQB_MAX_INPUTS];     /* grain operators: by input */
+    /* bands.c, in evaluation: the first node is a convolution that gives rows of its output, a chain may follow. */
+    bool banded, heavy; /* heavy: more weights than a cache holds next to the rest */
+    int32_t rows, width, band_rows; /* of the convolution's output; rows done at a time */
     size_t head_gradient; /* arena offset of the gradient at the first node's output, unless the input's gradient serves */
 };
 
@@ -123,6 +126,7 @@ struct mqb_exec {
     /* The batch that is running. */
     const float *x;
     int n;
+    int prepared; /* frozen: the images that nodes were prepared for; 0: not yet */
 };
 
 int mqb_grain_images(const struct mqb_exec *exec, int grain);
@@ -237,6 +241,12 @@ void mqb_run_backward_barrier(struct mqb_exec *exec, const struct stage *stage);
 /* forward.c */
 void mqb_run_forward_action(struct mqb_exec *exec, const struct action *action, int grain, int worker);
 void mqb_chain_forward(struct mqb_exec *exec, const struct step *step, int grain, int worker);
+/* bands.c */
+void mqb_plan_bands(struct mqb_exec *exec);
+void mqb_run_bands(struct mqb_exec *exec, const struct step *step, int grain, int worker);
+/* Whether the threads work on one grain together, and that. */
+bool mqb_bands_share(const struct mqb_exec *exec, int grains);
+void mqb_run_shared(struct mqb_exec *exec, const struct stage *stage, int grains);
 /* backward.c */
 void mqb_run_backward_action(struct mqb_exec *exec, const struct action *action, int grain, int worker);
 

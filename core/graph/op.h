@@ -56,6 +56,14 @@ struct mqb_op_grain {
     void *scratch;
 };
 
+/* Rows [first, first + count) of one image's output. */
+struct mqb_op_rows {
+    int32_t first, count;
+    const float *in; /* input 0, the whole image */
+    float *out;      /* where the first row goes */
+    void *scratch;
+};
+
 /* One block of a pointwise chain. in[0] is the chain's running value; in[1] a side input (Add, Mul). */
 struct mqb_op_block {
     int64_t rows;
@@ -86,6 +94,11 @@ struct mqb_op {
     void (*forward)(const struct mqb_op_context *context, const struct mqb_op_grain *grain);
     void (*backward)(const struct mqb_op_context *context, const struct mqb_op_grain *grain);
     bool takes_codes; /* for input 0; other operators are given floats, which the executor makes of the codes */
+
+    /* Optional, of grain operators whose other inputs are fixed: whether rows of the output can be had alone, with the bits of
+     * forward. Then evaluation takes some rows through the pointwise operators behind while they are in cache. */
+    bool (*has_rows)(const struct mqb_op_context *context);
+    void (*forward_rows)(const struct mqb_op_context *context, const struct mqb_op_rows *rows);
 
     /* Pointwise operators. The input that the chain runs through is index 0, or either one for Add. */
     /* An operator with both forms (Mul) runs by blocks where its batched inputs have the output's shape, else by grains. For

@@ -88,6 +88,8 @@ const struct mqb_op mqb_op_conv = {
     .destroy = mqb_convolve_destroy,
     .prepare = mqb_convolve_prepare,
     .forward = mqb_convolve_forward,
+    .has_rows = mqb_convolve_has_rows,
+    .forward_rows = mqb_convolve_rows,
     .backward = mqb_convolve_backward,
     .takes_codes = true,
 };

@@ -83,6 +83,20 @@ void mqb_convolve_forward(const struct mqb_op_context *context, const struct mqb
                                    grain->out, grain->scratch);
 }
 
+/* Whether a grain runs in integers is decided for the whole of it. */
+bool mqb_convolve_has_rows(const struct mqb_op_context *context)
+{
+    const struct convolve *conv = context->state;
+    return !conv->integer && MQB_HAS_FIELD(context->compute, struct mqb_compute, conv_rows) && context->compute->conv_rows;
+}
+
+void mqb_convolve_rows(const struct mqb_op_context *context, const struct mqb_op_rows *rows)
+{
+    const struct convolve *conv = context->state;
+    context->compute->conv_rows(conv->plan, rows->first, rows->count, rows->in, conv->packed, context->fixed[2], rows->out,
+                                rows->scratch);
+}
+
 void mqb_convolve_backward(const struct mqb_op_context *context, const struct mqb_op_grain *grain)
 {
     const struct convolve *conv = context->state;

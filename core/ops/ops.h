@@ -120,6 +120,8 @@ mqb_status mqb_convolve_create(struct mqb_op_context *context, const struct mqb_
 void mqb_convolve_destroy(struct mqb_op_context *context);
 mqb_status mqb_convolve_prepare(struct mqb_op_context *context, struct mqb_error *error);
 void mqb_convolve_forward(const struct mqb_op_context *context, const struct mqb_op_grain *grain);
+bool mqb_convolve_has_rows(const struct mqb_op_context *context);
+void mqb_convolve_rows(const struct mqb_op_context *context, const struct mqb_op_rows *rows);
 void mqb_convolve_backward(const struct mqb_op_context *context, const struct mqb_op_grain *grain);
 
 /* ---- codes.c: floats on an affine grid, and their codes as bytes ---- */

@@ -210,6 +210,7 @@ static mqb_status measure_exec(struct subject *s, struct mqb_error *error)
         .batch = s->batch,
         .training = !config->infer,
         .gradients = !config->infer,
+        .frozen = config->infer,
         .times = true,
     };
     struct mqb_exec *exec = NULL;

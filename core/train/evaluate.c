@@ -26,7 +26,8 @@ mqb_status mqb_evaluate(struct mqb_graph *graph, const struct mqb_compute *compu
                         const char *phase, struct mqb_error *error)
 {
     struct mqb_exec *exec = NULL;
-    struct mqb_exec_config config = {.graph = graph, .host = mqb_host_table(), .compute = compute, .pool = pool, .batch = batch};
+    struct mqb_exec_config config = {.graph = graph, .host = mqb_host_table(), .compute = compute, .pool = pool, .batch = batch,
+                                     .frozen = true};
     mqb_status status = mqb_exec_create(&config, &exec, error);
     if (status != MQB_OK)
         return status;

@@ -82,6 +82,68 @@ static void test_exec_logits_do_not_depend_on_kept_values(void **state)
     mqb_exec_destroy(kept);
 }
 
+/* Evaluation goes through a layer and what follows it in rows, on one thread or shared out; a plan with gradients does not. */
+static void check_rows(const char *name, int size, int images)
+{
+    struct mqb_graph *graph;
+    OK(mqb_model_build(name, &mqb_ops, 3, size, size, CLASSES, 1, &graph, &err));
+    const size_t pixels = (size_t)(3 * size * size), bytes = (size_t)images * CLASSES * sizeof(float);
+    float *x = malloc((size_t)images * pixels * sizeof *x), *want = malloc(bytes);
+    for (size_t i = 0; i < (size_t)images * pixels; i++)
+        x[i] = (float)mqb_normal(6, 0, i);
+    for (int threads = 0; threads < 4; threads++) { /* first the whole grains */
+        struct mqb_exec *exec;
+        struct mqb_pool *pool;
+        OK(mqb_pool_create(threads == 0 ? 1 : threads, &pool, &err));
+        struct mqb_exec_config config = {.graph = graph, .host = mqb_host_table(), .pool = pool, .batch = images,
+                                         .compute = component("native", MQB_COMPUTE_INTERFACE), .gradients = threads == 0,
+                                         .frozen = threads == 2};
+        OK(mqb_exec_create(&config, &exec, &err));
+        for (int run = 0; run < 2; run++) {
+            OK(mqb_exec_forward(exec, x, images, &err));
+            if (threads == 0)
+                memcpy(want, mqb_exec_value(exec, graph->output), bytes);
+            assert_memory_equal(mqb_exec_value(exec, graph->output), want, bytes);
+        }
+        mqb_exec_destroy(exec);
+        mqb_pool_destroy(pool);
+    }
+    free(x);
+    free(want);
+    mqb_graph_destroy(graph);
+}
+
+static void test_exec_rows_have_the_bits_of_grains(void **state)
+{
+    (void)state;
+    check_rows("resnet18", 40, 1);
+    check_rows("resnet18", 40, 3);
+    check_rows("mobilenet_v2", 50, 1);
+    check_rows("regnetx_600mf", 33, 2);
+    check_rows("efficientnet_lite0", 33, 1);
+}
+
+/* Weights of a frozen plan are packed in its first forward; without the word each forward looks at them again. */
+static void test_exec_frozen_keeps_its_weights(void **state)
+{
+    struct net *net = *state;
+    float before[CLASSES];
+    for (int frozen = 0; frozen < 2; frozen++) {
+        struct mqb_exec_config config = {.graph = net->graph, .host = mqb_host_table(), .pool = net->pool, .batch = 1,
+                                         .compute = component("native", MQB_COMPUTE_INTERFACE), .frozen = frozen};
+        struct mqb_exec *exec;
+        OK(mqb_exec_create(&config, &exec, &err));
+        OK(mqb_exec_forward(exec, net->x, 1, &err));
+        memcpy(before, mqb_exec_value(exec, net->graph->output), sizeof before);
+        for (int i = 0; i < net->graph->num_values; i++)
+            if (net->graph->values[i].kind == MQB_VALUE_PARAM && net->graph->values[i].rank == 4)
+                net->graph->values[i].data[0] += 1.0f;
+        OK(mqb_exec_forward(exec, net->x, 1, &err));
+        assert_int_equal(memcmp(mqb_exec_value(exec, net->graph->output), before, sizeof before) == 0, frozen);
+        mqb_exec_destroy(exec);
+    }
+}
+
 static void test_exec_loss_is_closed_form(void **state)
 {
     struct net *net = *state;
@@ -127,8 +189,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exec_logits_do_not_depend_on_batch),
         cmocka_unit_test(test_exec_logits_do_not_depend_on_kept_values),
+        cmocka_unit_test(test_exec_rows_have_the_bits_of_grains),
         cmocka_unit_test(test_exec_loss_is_closed_form),
         cmocka_unit_test(test_exec_wrong_batch_refused),
+        cmocka_unit_test(test_exec_frozen_keeps_its_weights),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -95,6 +95,9 @@ struct mqb_compute {
     /* acc[n][num_rows][q][num_channels]: for layers whose weights do not fit into a cache next to the rest. */
     void (*iconv_part)(const struct mqb_conv_plan *plan, const struct mqb_iconv_part *part, const uint8_t *x, uint8_t pad_value,
                        const void *packed, int32_t *acc, void *scratch);
+    /* Rows [first, first + count) of the output of one image, y[count][q][k]: the bits that conv_forward gives. */
+    void (*conv_rows)(const struct mqb_conv_plan *plan, int32_t first, int32_t count, const float *x, const void *packed,
+                      const float *bias, float *y, void *scratch);
 };
 
 #ifdef __cplusplus
