@@ -276,6 +276,13 @@ static void finish_raw(const struct mqb_iconv *conv, const struct piece *piece, 
         mqb_rescale_run(&conv->rescale, &sums, piece->num_pixels, ends->codes + piece->pixel * conv->shape.k);
         return;
     }
+    const int64_t at = piece->pixel * conv->shape.k;
+    const struct mqb_sums raw = {piece->accumulators, conv->constant,  conv->window_weight,
+                                 windows,             piece->channel, piece->num_channels};
+    if ((!windows || conv->shape.groups == 1) && (conv->adds || !ends->codes) &&
+        mqb_wide_reals(conv, &raw, piece->num_pixels, conv->adds ? NULL : ends->logits + at, conv->adds ? ends->side + at : NULL,
+                       conv->adds ? ends->codes + at : NULL))
+        return;
     correct_piece(conv, windows, piece);
     finish_piece(conv, piece, ends);
 }

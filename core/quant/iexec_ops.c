@@ -25,6 +25,8 @@ static void run_channels(const struct mqb_iop *op, const struct mqb_itensor *y, 
 
 static void run_binary(const struct mqb_iop *op, const struct mqb_itensor *y, const uint8_t *a, const uint8_t *b, uint8_t *out)
 {
+    if (!op->wide_b && mqb_wide_pair(&op->pair, op->table, y->info.size, a, b, out))
+        return;
     if (!op->wide_b && op->pair.form != MQB_PAIR_TABLE) {
         mqb_pair_run(&op->pair, y->info.size, a, b, out);
         return;

@@ -195,6 +195,7 @@ static mqb_status fill_epilogue(const struct layer *layer, const struct mqb_prog
     const float *float_bias = !integers || (program->ideal & MQB_FACTOR_BIAS) ? layer->bias : NULL;
     const struct mqb_itensor *out = end->out == MQB_NONE ? NULL : &program->tensors[end->out];
     int32_t low, high;
+    conv->wide = mqb_isa_wide();
     conv->half = program->half || (end->side != MQB_NONE && program->contract.intermediate == MQB_INTERMEDIATE_F16);
     if (!out || out->real)
         return fill_reals(layer, float_bias, conv, error);

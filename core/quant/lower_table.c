@@ -225,6 +225,23 @@ static mqb_status lower_fused_add(struct mqb_lowering *lowering, const struct mq
     return MQB_OK;
 }
 
+/* ta, tb, ty: the tensors of s. */
+static void choose_wide(struct mqb_pair *pair, const struct binary *s, const struct mqb_itensor *ta,
+                        const struct mqb_itensor *tb, const struct mqb_itensor *ty, const uint8_t *table)
+{
+    const struct mqb_wide_addition addition = {
+        .factor_a = (float)((double)s->a->scale / s->y->scale),
+        .factor_b = (float)((double)s->b->scale / s->y->scale),
+        .zero_a = ta->zero_stored,
+        .zero_b = tb->zero_stored,
+        .after = ty->zero_stored,
+        .low = s->low + ty->offset,
+        .high = s->high + ty->offset,
+        .each = s->contract->add_rule == MQB_ADD_RESCALE_EACH,
+    };
+    mqb_wide_choose_pair(pair, &addition, table);
+}
+
 mqb_status mqb_lower_binary(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)
 {
     struct mqb_program *program = lowering->program;
@@ -282,6 +299,7 @@ mqb_status mqb_lower_binary(struct mqb_lowering *lowering, const struct mqb_node
     if (!product && !op->wide_b) {
         const struct mqb_pair formula = add_formula(&s, ta, tb, ty);
         mqb_pair_choose(&op->pair, &formula, op->table);
+        choose_wide(&op->pair, &s, ta, tb, ty, op->table);
     }
     return MQB_OK;
 }

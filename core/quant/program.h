@@ -56,7 +56,7 @@ enum mqb_rescale_form {
     MQB_RESCALE_Q31_DOUBLE = 6,
     MQB_RESCALE_PLAIN = 7 /* F32, half to even, nothing added before rounding */
 };
-enum mqb_wide { MQB_WIDE_NONE = 0, MQB_WIDE_PLAIN = 1, MQB_WIDE_CHECKED = 2 };
+enum mqb_wide { MQB_WIDE_NONE = 0, MQB_WIDE_PLAIN = 1, MQB_WIDE_CHECKED = 2, MQB_WIDE_EACH = 3 };
 struct mqb_rescale {
     int32_t form; /* enum mqb_rescale_form */
     int32_t wide; /* enum mqb_wide: what runs instead (iexec_wide.c) */
@@ -108,6 +108,7 @@ struct mqb_iconv {
      * island, and of one that takes an addition over. */
     float *logit_scale, *logit_bias;
     bool half; /* real results are rounded to IEEE half */
+    bool wide; /* vectors of 512 bits may make the real results */
     /* Conv + Add: codes of side_scale * (side - side_zero) + the real result. */
     bool adds;
     float side_scale;
@@ -130,6 +131,9 @@ struct mqb_pair {
     int32_t form, rounding;
     int32_t zero_a, zero_b, before, after;
     int32_t low, high; /* before `after` is added */
+    /* Instead: codes of a wide_a + wide_ca and b wide_b + wide_cb, rounded (EACH: one by one) and bounded as stored codes. */
+    int32_t wide, wide_after, wide_low, wide_high;
+    float wide_a, wide_b, wide_ca, wide_cb;
     float fa, fb, last; /* F32: the result's scale or its reciprocal; FMA: the constant */
     double da, db;
 };
@@ -313,6 +317,18 @@ void mqb_rescale_run(const struct mqb_rescale *rescale, const struct mqb_sums *s
 /* iexec_wide.c: whether vectors of 512 bits can take the place of the form; the same codes by them, or false. */
 void mqb_wide_choose(struct mqb_rescale *rescale, bool biased);
 bool mqb_wide_rescale(const struct mqb_rescale *rescale, const struct mqb_sums *sums, int64_t num_pixels, uint8_t *codes);
+/* Sums to reals, or with `side` added to codes; out, side and codes: of whole pixels, with all channels. */
+bool mqb_wide_reals(const struct mqb_iconv *conv, const struct mqb_sums *sums, int64_t num_pixels, float *out,
+                    const uint8_t *side, uint8_t *codes);
+/* An addition of stored codes; taken only if it gives the table's result at every entry. */
+struct mqb_wide_addition {
+    float factor_a, factor_b;
+    int32_t zero_a, zero_b, after, low, high; /* stored; after: added to the rounded sum */
+    bool each;
+};
+void mqb_wide_choose_pair(struct mqb_pair *pair, const struct mqb_wide_addition *addition, const uint8_t *table);
+bool mqb_wide_pair(const struct mqb_pair *pair, const uint8_t *table, int64_t size, const uint8_t *a, const uint8_t *b,
+                   uint8_t *codes);
 
 /* iexec_real.c */
 void mqb_quantize_rows(const struct mqb_quantize_rows *q, int64_t size, const float *x, uint8_t *codes);
