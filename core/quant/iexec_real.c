@@ -151,6 +151,6 @@ void mqb_ireal_run(const struct mqb_program *program, const struct mqb_iop *op, 
         node->op->forward_block(&real->context, &block);
     else
         node->op->forward(&real->context, &grain);
-    if (program->half)
+    if (program->half && !real->moves && !(program->wide && mqb_wide_halves(n * y->info.size, grain.out)))
         mqb_real_halves(n * y->info.size, grain.out);
 }

@@ -306,6 +306,24 @@ bool mqb_wide_reals(const struct mqb_iconv *conv, const struct mqb_sums *sums, i
     return true;
 }
 
+WIDE static void halves(int64_t size, float *y)
+{
+    for (int64_t i = 0; i < size; i += LANES) {
+        const __mmask16 lanes = size - i < LANES ? (__mmask16)((1u << (size - i)) - 1u) : (__mmask16)0xffff;
+        __m512 v = _mm512_maskz_loadu_ps(lanes, y + i);
+        v = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, v, _CMP_ORD_Q), v); /* NaN becomes 0 */
+        v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(-65504.0f)), _mm512_set1_ps(65504.0f));
+        v = _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        _mm512_mask_storeu_ps(y + i, lanes, v);
+    }
+}
+
+bool mqb_wide_halves(int64_t size, float *y)
+{
+    halves(size, y);
+    return true;
+}
+
 /* ---- codes added to codes ---- */
 
 WIDE_INLINE __m512 affine(const uint8_t *codes, float factor, float constant)
@@ -396,6 +414,13 @@ bool mqb_wide_reals(const struct mqb_iconv *conv, const struct mqb_sums *sums, i
     (void)out;
     (void)side;
     (void)codes;
+    return false;
+}
+
+bool mqb_wide_halves(int64_t size, float *y)
+{
+    (void)size;
+    (void)y;
     return false;
 }
 

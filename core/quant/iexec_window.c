@@ -49,6 +49,25 @@ static uint32_t sum_bytes(int32_t size, const uint8_t *x)
     return sum;
 }
 
+#if defined(__SSE2__)
+/* Four pixels of a multiple of 16 channels. */
+static void sum_four(int32_t channels, const uint8_t *x, uint32_t *sums)
+{
+    __m128i part[4];
+    for (int i = 0; i < 4; i++, x += channels) {
+        part[i] = _mm_setzero_si128();
+        for (int32_t c = 0; c < channels; c += 16) {
+            const __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)(x + c));
+            part[i] = _mm_add_epi32(part[i], _mm_sad_epu8(codes, _mm_setzero_si128()));
+        }
+    }
+    const __m128i a = _mm_add_epi32(_mm_unpacklo_epi64(part[0], part[1]), _mm_unpackhi_epi64(part[0], part[1]));
+    const __m128i b = _mm_add_epi32(_mm_unpacklo_epi64(part[2], part[3]), _mm_unpackhi_epi64(part[2], part[3]));
+    const __m128 even = _mm_shuffle_ps(_mm_castsi128_ps(a), _mm_castsi128_ps(b), _MM_SHUFFLE(2, 0, 2, 0));
+    _mm_storeu_si128((__m128i *)(void *)sums, _mm_castps_si128(even));
+}
+#endif
+
 /* Sums over channels of the padded image's rows from `first` on. */
 static void sum_channels(const struct mqb_conv_shape *shape, const uint8_t *x, int32_t zero, int32_t first, int32_t count,
                          uint32_t *sums)
@@ -57,14 +76,19 @@ static void sum_channels(const struct mqb_conv_shape *shape, const uint8_t *x, i
     const uint32_t padding = (uint32_t)zero * (uint32_t)group_c;
     for (int32_t h = first - shape->pad_top; h < first - shape->pad_top + count; h++) {
         const bool inside = h >= 0 && h < shape->h;
-        for (int32_t i = 0; i < (inside ? shape->pad_left : (int32_t)padded_width(shape)) * groups; i++)
+        for (int32_t j = 0; j < (inside ? shape->pad_left : (int32_t)padded_width(shape)) * groups; j++)
             *sums++ = padding;
         if (!inside)
             continue;
         const uint8_t *pixel = x + (int64_t)h * shape->w * shape->c;
-        for (int64_t i = 0; i < (int64_t)shape->w * groups; i++, pixel += group_c)
+        int64_t i = 0;
+#if defined(__SSE2__)
+        for (; group_c % 16 == 0 && i + 4 <= (int64_t)shape->w * groups; i += 4, pixel += 4 * group_c, sums += 4)
+            sum_four(group_c, pixel, sums);
+#endif
+        for (; i < (int64_t)shape->w * groups; i++, pixel += group_c)
             *sums++ = sum_bytes(group_c, pixel);
-        for (int32_t i = 0; i < shape->pad_right * groups; i++)
+        for (i = 0; i < (int64_t)shape->pad_right * groups; i++)
             *sums++ = padding;
     }
 }

@@ -55,6 +55,16 @@ static bool runs_by_blocks(const struct mqb_graph *graph, const struct mqb_node 
     return true;
 }
 
+/* Halves in, halves out: nothing to round. */
+static bool moves_numbers(const struct mqb_node *node)
+{
+    static const char *const names[] = {"Relu", "MaxPool", "Flatten", "Slice", "Concat"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(node->op->name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 mqb_status mqb_lower_real(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)
 {
     const struct mqb_graph *graph = lowering->graph;
@@ -73,6 +83,7 @@ mqb_status mqb_lower_real(struct mqb_lowering *lowering, const struct mqb_node *
     op->out = out;
     real->node = node;
     real->by_blocks = runs_by_blocks(graph, node);
+    real->moves = lowering->program->ideal == 0 && moves_numbers(node); /* an ideal mean is no half */
     for (int32_t i = 0; i < node->num_inputs; i++) {
         const struct mqb_value *value = mqb_node_input(graph, node, i);
         real->operand[i] = MQB_NONE;
@@ -97,6 +108,7 @@ mqb_status mqb_lower_islands(struct mqb_lowering *lowering, struct mqb_error *er
     for (int i = 0; i < lowering->deploy->num_frozen; i++)
         lowering->quantized[i] = MQB_NONE;
     program->half = program->contract.intermediate == MQB_INTERMEDIATE_F16;
+    program->wide = mqb_isa_wide();
     mqb_status status = mqb_lower_real_tensor(lowering, NULL, graph->input, &program->input, error);
     for (int32_t i = 0; status == MQB_OK && i < graph->num_ordered; i++) {
         const struct mqb_node *node = &graph->nodes[graph->order[i]];

@@ -146,6 +146,7 @@ struct mqb_ireal {
     int32_t operand[MQB_MAX_INPUTS]; /* by input of the node: index into op->in, or MQB_NONE: fixed or absent */
     size_t scratch;
     bool created, by_blocks;
+    bool moves; /* every number of the result is one of the input's, or 0 */
     float *bias; /* owned: an integer bias as reals, behind an ideal mean; else NULL */
 };
 
@@ -198,6 +199,7 @@ struct mqb_program {
     int32_t input;  /* tensor */
     int32_t output; /* tensor, or MQB_NONE: the last operator writes logits */
     bool half;      /* float islands compute in IEEE half */
+    bool wide;      /* and vectors of 512 bits may round to it */
     int64_t num_classes;
     int32_t group;     /* images a task takes together */
     size_t arena_size; /* bytes a worker needs: tensors, then accumulators, then scratch of the kernels */
@@ -320,6 +322,8 @@ bool mqb_wide_rescale(const struct mqb_rescale *rescale, const struct mqb_sums *
 /* Sums to reals, or with `side` added to codes; out, side and codes: of whole pixels, with all channels. */
 bool mqb_wide_reals(const struct mqb_iconv *conv, const struct mqb_sums *sums, int64_t num_pixels, float *out,
                     const uint8_t *side, uint8_t *codes);
+/* As mqb_real_halves, where mqb_isa_wide() said so. */
+bool mqb_wide_halves(int64_t size, float *y);
 /* An addition of stored codes; taken only if it gives the table's result at every entry. */
 struct mqb_wide_addition {
     float factor_a, factor_b;
