@@ -218,9 +218,139 @@ static void test_pair_formula_is_taken_only_if_it_equals_the_table(void **state)
     }
 }
 
+/* Scales without a common factor, and powers of two, whose ties the vectors must leave to the table. */
+static void test_wide_addition_equals_the_table(void **state)
+{
+    (void)state;
+    static uint8_t table[65536], a[65536], b[65536], out[65537];
+    static const struct {
+        double fa, fb;
+        int rounding;
+        bool each;
+    } rows[] = {{0.8137, 0.4411, MQB_ROUND_RHA, false}, {0.125, 0.25, MQB_ROUND_RHU, false}, {1.375, 0.9021, MQB_ROUND_RNE, true},
+                {0.5, 0.75, MQB_ROUND_RHA, true}};
+    for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+        for (int32_t i = 0; i < 256; i++)
+            for (int32_t j = 0; j < 256; j++) {
+                const double va = (i - 3) * rows[r].fa, vb = (j - 128) * rows[r].fb;
+                const double sum = rows[r].each ? mqb_requant_round(va, rows[r].rounding) + mqb_requant_round(vb, rows[r].rounding)
+                                                : mqb_requant_round(va + vb, rows[r].rounding);
+                a[i * 256 + j] = (uint8_t)i;
+                b[i * 256 + j] = (uint8_t)j;
+                table[i * 256 + j] = (uint8_t)(sum + 7 < 2 ? 2 : sum + 7 > 250 ? 250 : sum + 7);
+            }
+        const struct mqb_wide_addition addition = {(float)rows[r].fa, (float)rows[r].fb, 3, 128, 7, 2, 250, rows[r].each};
+        struct mqb_pair rule = {.form = MQB_PAIR_TABLE};
+        mqb_wide_choose_pair(&rule, &addition, table);
+        assert_int_equal(rule.wide != MQB_WIDE_NONE, mqb_isa_wide());
+        if (rule.wide == MQB_WIDE_NONE)
+            continue;
+        for (int32_t size = 65519; size <= 65536; size += 17) { /* with a rest and without */
+            memset(out, 0, sizeof(out));
+            assert_true(mqb_wide_pair(&rule, table, size, a, b, out));
+            assert_memory_equal(out, table, (size_t)size);
+            assert_int_equal(out[size], 0);
+        }
+        memcpy(out, a, sizeof(a)); /* in place */
+        assert_true(mqb_wide_pair(&rule, table, 65536, out, b, out));
+        assert_memory_equal(out, table, sizeof(table));
+        table[100 * 256 + 131] ^= 1;
+        mqb_wide_choose_pair(&rule, &addition, table);
+        if (rule.wide != MQB_WIDE_NONE) { /* a tie, which the table itself answers */
+            assert_true(mqb_wide_pair(&rule, table, 65536, a, b, out));
+            assert_memory_equal(out, table, sizeof(table));
+        }
+    }
+}
+
+/* Sums to reals and, with an operand added, to codes, against the functions that do it number by number. */
+static void check_reals(int32_t all, int32_t channel, int32_t channels, bool half, bool windowed)
+{
+    enum { MOST = 200 };
+    static int32_t raw[PIXELS * MOST];
+    static float scale[MOST], bias[MOST], want[PIXELS * MOST], got[PIXELS * MOST];
+    static uint8_t side[PIXELS * MOST], codes[PIXELS * MOST], want_codes[PIXELS * MOST];
+    static uint32_t constant[MOST], weight[MOST];
+    uint32_t windows[PIXELS];
+    const struct mqb_contract contract = {.struct_size = sizeof(contract), .input_rounding = MQB_ROUND_RNE, .input_divide = 1};
+    struct mqb_iconv conv = {.shape = {.k = all, .groups = 1}, .logit_scale = scale, .logit_bias = bias, .half = half,
+                             .wide = mqb_isa_wide(), .side_scale = 0.0371f, .side_zero = 17,
+                             .quantize = {&contract, 0.0531f, -5, -128, 127, 128}};
+    uint64_t state = 99 + (uint64_t)all + (uint64_t)channel;
+    for (int32_t k = 0; k < all; k++) {
+        scale[k] = 0.0001f + (float)(next(&state) % 4096) * (half ? 1e-4f : 1e-6f);
+        bias[k] = (float)(int32_t)(next(&state) % 2001 - 1000) * 1e-3f;
+        constant[k] = (uint32_t)(next(&state) % 1000);
+        weight[k] = (uint32_t)(next(&state) % 256);
+    }
+    memset(want, 0, sizeof(want));
+    memset(got, 0, sizeof(got));
+    memset(codes, 0xa5, sizeof(codes));
+    memset(want_codes, 0xa5, sizeof(want_codes));
+    for (int32_t i = 0; i < PIXELS; i++) {
+        windows[i] = (uint32_t)(next(&state) % 1000);
+        for (int32_t j = 0; j < channels; j++) {
+            const int32_t k = channel + j, at = i * all + k;
+            raw[i * channels + j] = (int32_t)(next(&state) % 2000000) - 1000000;
+            const int32_t a = (int32_t)((uint32_t)raw[i * channels + j] + constant[k] + (windowed ? weight[k] * windows[i] : 0));
+            side[at] = (uint8_t)next(&state);
+            mqb_real_row(1, &a, scale + k, bias + k, &want[at]);
+            if (half)
+                mqb_real_halves(1, &want[at]);
+            float sum = want[at];
+            mqb_real_add_codes(1, &side[at], conv.side_zero, conv.side_scale, &sum);
+            mqb_quantize_rows(&conv.quantize, 1, &sum, &want_codes[at]);
+        }
+    }
+    const struct mqb_sums sums = {raw, constant, weight, windowed ? windows : NULL, channel, channels};
+    if (!mqb_wide_reals(&conv, &sums, PIXELS, got, NULL, NULL)) {
+        assert_false(mqb_isa_wide());
+        return;
+    }
+    assert_memory_equal(got, want, sizeof(want));
+    assert_true(mqb_wide_reals(&conv, &sums, PIXELS, NULL, side, codes));
+    assert_memory_equal(codes, want_codes, sizeof(codes));
+}
+
+static void test_wide_reals_equal_the_rows(void **state)
+{
+    (void)state;
+    for (int half = 0; half < 2; half++) {
+        check_reals(8, 0, 8, half, false);
+        check_reals(32, 0, 32, half, false);
+        check_reals(32, 0, 32, half, true);
+        check_reals(40, 0, 40, half, false);
+        check_reals(200, 64, 64, half, true);
+        check_reals(200, 128, 72, half, false);
+    }
+}
+
+static void test_wide_halves_equal_the_rows(void **state)
+{
+    (void)state;
+    float x[67], y[67];
+    uint64_t seed = 5;
+    for (int round = 0; round < 2000; round++) {
+        for (int i = 0; i < 67; i++) {
+            const uint32_t bits = (uint32_t)next(&seed);
+            memcpy(&x[i], &bits, sizeof(bits));
+            if (round % 2 == 0)
+                x[i] = ldexpf((float)(bits & 0xffff) + 0.5f, (int)(bits >> 27) - 40); /* near ties of halves */
+        }
+        memcpy(y, x, sizeof(x));
+        mqb_real_halves(67, x);
+        if (!mqb_isa_wide() || !mqb_wide_halves(67, y))
+            return;
+        assert_memory_equal(x, y, sizeof(x));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_wide_addition_equals_the_table),
+        cmocka_unit_test(test_wide_reals_equal_the_rows),
+        cmocka_unit_test(test_wide_halves_equal_the_rows),
         cmocka_unit_test(test_rescale_every_contract_equals_the_scalar_definition),
         cmocka_unit_test(test_pair_formula_is_taken_only_if_it_equals_the_table),
     };
