@@ -12,6 +12,8 @@ enum {
     WGRAD_BAND_SIZE = 192 * 1024, /* bytes of x and dy that the weight gradient works on at a time */
     WGRAD_BAND_PIXELS = 256,      /* but at least so many: the sums may have to come from far away for each band */
     WGRAD_BAND_ROWS = 1024,
+    WAY_SIZE = 4096, /* bytes of the first-level cache after which addresses share a set, and what a set holds */
+    NUM_WAYS = 8,
     NARROW_SIZE = 4 * 1024 * 1024, /* bytes of transposed rows, at most */
 };
 
@@ -199,6 +201,9 @@ static void pass_finish(struct native_pass *pass, const struct native_isa *isa, 
     }
     pass->packed_size = native_round_up(pass->packed_size, 64);
     pass->tile = pass->group_out <= isa->lanes ? tile[0] : tile[1];
+    if (!integer && (size_t)pass->in_c * (size_t)pass->in_step_w * sizeof(float) % WAY_SIZE == 0) {
+        pass->tile = native_min(pass->tile, NUM_WAYS); /* what a tile's pixels read shares one set of the cache */
+    }
     pass->band = native_min(BAND_PIXELS, BAND_POINTERS / max_taps) / pass->tile * pass->tile;
     if (pass->band < pass->tile) {
         pass->band = pass->tile;
