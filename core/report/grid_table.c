@@ -153,6 +153,13 @@ static void add_head(struct table *t)
         mqb_text_add(&t->text,
                      "%sA cell: integer (fake), share of labels on which the two differ. (fake) alone: not deployed.\n",
                      indent);
+    /* Of a difference on the same images: each label that differs adds at most one to its variance. */
+    if (deploys && any != NULL && any->n_test > 0)
+        mqb_text_add(&t->text,
+                     "%sStandard errors in points: %.2f of FP32; of integer less fake at most %.2f where 1 %% of the labels differ, "
+                     "growing with the root.\n",
+                     indent, 100.0 * sqrt(any->fp32 / 100.0 * (1.0 - any->fp32 / 100.0) / (double)any->n_test),
+                     100.0 * sqrt(0.01 / (double)any->n_test));
     mqb_text_add(&t->text, "\n");
 }
 
