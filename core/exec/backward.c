@@ -120,7 +120,7 @@ static void chain_backward(struct mqb_exec *exec, const struct action *action, i
             if (step->num_nodes > 1) {
                 chain_block(exec, &pass, &block, offset, 1, dhead + offset);
                 dout = dhead + offset;
-            } else {
+            } else if (dhead != pass.dout) {
                 memcpy(dhead + offset, dout, (size_t)size * sizeof *dout);
             }
             block.in[0] = in + offset;

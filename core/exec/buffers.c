@@ -61,6 +61,7 @@ struct buffer {
     int first, last; /* actions; first < 0: not used */
     size_t size;
     size_t *offset;
+    struct buffer *same; /* the buffer that serves it too, or NULL */
 };
 
 static void touch(struct buffer *buffer, int time)
@@ -105,6 +106,23 @@ static void find_lifetimes(struct mqb_exec *exec, struct buffer *buffers)
     }
 }
 
+/* A chain writes the gradient at its input over the one at its output, block by block, if it is the first to write there: the
+ * one is read for the last time when the other begins, and they have one shape. */
+static void share_gradients(const struct mqb_exec *exec, struct buffer *gradients)
+{
+    for (int s = exec->num_steps - 1; s >= 0; s--) {
+        const struct step *step = &exec->steps[s];
+        if (!step->chain || step->writes_in != 1 || exec->values[step->in].size != exec->values[step->out].size ||
+            exec->values[step->out].gradient_place != PLACE_ARENA || exec->values[step->in].gradient_place != PLACE_ARENA)
+            continue;
+        struct buffer *out = &gradients[step->out], *in = &gradients[step->in];
+        out = out->same != NULL ? out->same : out;
+        touch(out, in->first);
+        touch(out, in->last);
+        in->same = out;
+    }
+}
+
 static bool overlaps(const struct buffer *a, const struct buffer *b)
 {
     return a->first <= b->last && b->first <= a->last;
@@ -118,7 +136,7 @@ static mqb_status place_buffers(const struct buffer *buffers, int count, size_t 
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for the plan");
     int used = 0;
     for (int i = 0; i < count; i++) {
-        if (buffers[i].first < 0 || buffers[i].offset == NULL)
+        if (buffers[i].first < 0 || buffers[i].offset == NULL || buffers[i].same != NULL)
             continue;
         int at = used++;
         for (; at > 0 && buffers[order[at - 1]].size < buffers[i].size; at--)
@@ -142,6 +160,9 @@ static mqb_status place_buffers(const struct buffer *buffers, int count, size_t 
         if (offset + buffer->size > *total)
             *total = offset + buffer->size;
     }
+    for (int i = 0; i < count; i++)
+        if (buffers[i].same != NULL)
+            *buffers[i].offset = *buffers[i].same->offset;
     mqb_deallocate(order);
     return MQB_OK;
 }
@@ -167,10 +188,10 @@ mqb_status mqb_plan_buffers(struct mqb_exec *exec, struct mqb_error *error)
         goto out;
     }
     for (int i = 0; i < count; i++)
-        buffers[i] = (struct buffer){-1, -1, 0, NULL};
+        buffers[i] = (struct buffer){-1, -1, 0, NULL, NULL};
     find_lifetimes(exec, buffers);
     for (int i = 0; i < num_values; i++)
-        buffers[count + i] = (struct buffer){buffers[i].first, buffers[i].last, 0, NULL};
+        buffers[count + i] = (struct buffer){buffers[i].first, buffers[i].last, 0, NULL, NULL};
     for (int s = 0; s < exec->num_steps; s++)
         for (int k = 0; k + 1 < exec->steps[s].num_nodes; k++)
             inside[plan_node(exec, exec->steps[s].nodes[k])->output] = true;
@@ -212,6 +233,7 @@ mqb_status mqb_plan_buffers(struct mqb_exec *exec, struct mqb_error *error)
         head->size = plan_align((size_t)exec->grain_images * (size_t)exec->values[exec->steps[s].out].size * sizeof(float));
         head->offset = &exec->steps[s].head_gradient;
     }
+    share_gradients(exec, buffers + num_values);
     if (status == MQB_OK)
         status = place_buffers(buffers, count, &exec->arena_size, error);
     if (status == MQB_OK)
