@@ -33,7 +33,7 @@ void mqb_moments_reduce(const struct mqb_op_context *context, const struct mqb_o
 {
     struct mqb_extent x = mqb_input_extent(context, 0);
     memset(sums, 0, 2 * (size_t)x.c * sizeof(*sums));
-    mqb_sum_rows_product(grain->images * x.pixels, x.c, grain->in[0], grain->in[0], sums, sums + x.c);
+    mqb_sum_rows_square(grain->images * x.pixels, x.c, grain->in[0], sums, sums + x.c);
 }
 
 double mqb_moments_count(const struct mqb_op_context *context)

@@ -64,6 +64,7 @@ void mqb_copy_or_add(float *dst, const float *src, int64_t size, bool add);
 /* ---- row_sums.c: sum[c] += x[r][c], product[c] += x[r][c] y[r][c], rows in order ---- */
 
 void mqb_sum_rows_product(int64_t rows, int64_t channels, const float *x, const float *y, double *sum, double *product);
+void mqb_sum_rows_square(int64_t rows, int64_t channels, const float *x, double *sum, double *square); /* y = x */
 void mqb_sum_rows(int64_t rows, int64_t channels, const float *x, double *sum);
 
 /* ---- moments.c: mean and variance of the channels of input 0 over the batch ---- */

@@ -27,6 +27,28 @@ void mqb_sum_rows_product(int64_t rows, int64_t channels, const float *x, const 
     sum_rows_product(rows, channels, x, y, sum, product);
 }
 
+MQB_MULTIVERSION static void sum_rows_square(int64_t rows, int64_t channels, const float *x, double *restrict sum,
+                                             double *restrict square)
+{
+    int64_t n = channels, r = 0;
+    for (; r + 4 <= rows; r += 4, x += 4 * n)
+        for (int64_t c = 0; c < n; c++) {
+            double x0 = (double)x[c], x1 = (double)x[c + n], x2 = (double)x[c + 2 * n], x3 = (double)x[c + 3 * n];
+            sum[c] = (((sum[c] + x0) + x1) + x2) + x3;
+            square[c] = (((square[c] + x0 * x0) + x1 * x1) + x2 * x2) + x3 * x3;
+        }
+    for (; r < rows; r++, x += n)
+        for (int64_t c = 0; c < n; c++) {
+            sum[c] += (double)x[c];
+            square[c] += (double)x[c] * (double)x[c];
+        }
+}
+
+void mqb_sum_rows_square(int64_t rows, int64_t channels, const float *x, double *sum, double *square)
+{
+    sum_rows_square(rows, channels, x, sum, square);
+}
+
 MQB_MULTIVERSION static void sum_rows(int64_t rows, int64_t channels, const float *x, double *restrict sum)
 {
     int64_t n = channels, r = 0;
