@@ -286,6 +286,32 @@ static inline void step_point_forward(const void *self, const struct mqb_slice *
     step_forward(step_range_of(&point->scheme, point->step_scale[c], point->step_zero[c]), step_point_order(point), slice);
 }
 
+/* The codes of what step_forward makes, counted from n; false if some x is not a number and has none. */
+MQB_MULTIVERSION
+static int32_t step_codes_bad(struct step_range r, int64_t size, const float *restrict x, uint8_t *restrict codes)
+{
+    const float low = r.n - r.z, high = r.p - r.z;
+    int32_t bad = 0;
+    for (int64_t i = 0; i < size; i++) {
+        float multiple = step_multiple(r, STEP_TENSOR, x[i]);
+        multiple = multiple > high ? high : multiple;
+        multiple = multiple < low ? low : multiple;
+        int32_t fits = multiple >= low;
+        bad |= !fits;
+        codes[i] = (uint8_t)(int32_t)(fits ? multiple - low : 0.0f);
+    }
+    return bad;
+}
+
+static inline int32_t step_point_forward_codes(const void *self, const struct mqb_slice *slice, uint8_t *codes)
+{
+    const struct step_point *point = self;
+    int32_t c = slice->channel;
+    struct step_range range = step_range_of(&point->scheme, point->step_scale[c], point->step_zero[c]);
+    return step_point_order(point) == STEP_TENSOR && range.p - range.n <= 255.0f &&
+           !step_codes_bad(range, slice->size, slice->x, codes);
+}
+
 static inline void step_point_backward(const void *self, const struct mqb_slice *slice)
 {
     const struct step_point *point = self;
@@ -421,6 +447,6 @@ static inline mqb_status step_point_load(void *self, const void *buffer, size_t 
     .sums_per_channel = STEP_NUM_SUMS, .destroy = step_point_destroy, .observe = step_point_observe, .init = step_point_init,  \
     .prepare = step_point_prepare, .forward = step_point_forward, .backward = step_point_backward,                             \
     .reduce = step_point_reduce, .param = step_point_param, .qparams = step_point_qparams, .freeze = step_point_freeze,        \
-    .save = step_point_save, .load = step_point_load
+    .save = step_point_save, .load = step_point_load, .forward_codes = step_point_forward_codes
 
 #endif

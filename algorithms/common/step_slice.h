@@ -21,7 +21,6 @@
 #include <mqbench/plugin.h>
 #include <mqbench/quantizer.h>
 
-#include <math.h>
 #include <string.h>
 
 enum { STEP_SUM_SCALE = 0, STEP_SUM_ZERO = 1, STEP_NUM_SUMS = 2 };
@@ -32,6 +31,7 @@ enum step_order { STEP_TENSOR, STEP_CHANNEL, STEP_TORCH };
 /* What the loops need, by value. */
 struct step_range {
     float s, inv, z, n, p;
+    float limit; /* of what is rounded, see step_round; a constant would make compilers split the loops at it */
 };
 
 static inline struct step_range step_range_of(const struct mqb_scheme *scheme, float scale, float zero_point)
@@ -42,36 +42,49 @@ static inline struct step_range step_range_of(const struct mqb_scheme *scheme, f
     r.z = zero_point;
     r.n = (float)scheme->qmin;
     r.p = (float)scheme->qmax;
+    r.limit = 2048.0f;
     return r;
 }
 
 /* Beyond +-2048 every code is out of range whatever the zero point, and within it mqb_rne_small is exact. */
+static inline float step_round_within(float v, float limit)
+{
+    v = v > limit ? limit : v;
+    v = v < -limit ? -limit : v;
+    return mqb_rne_small(v);
+}
+
 static inline float step_round(float v)
 {
-    v = v > 2048.0f ? 2048.0f : v;
-    v = v < -2048.0f ? -2048.0f : v;
-    return mqb_rne_small(v);
+    return step_round_within(v, 2048.0f);
 }
 
 /* The code before it is clipped. */
 static inline __attribute__((always_inline)) float step_code(const struct step_range r, const enum step_order order, float x)
 {
     if (order == STEP_TENSOR)
-        return step_round(x * r.inv) + r.z;
+        return step_round_within(x * r.inv, r.limit) + r.z;
     if (order == STEP_TORCH)
-        return step_round(x * r.inv + r.z);
-    return step_round(x / r.s + r.z);
+        return step_round_within(x * r.inv + r.z, r.limit);
+    return step_round_within(x / r.s + r.z, r.limit);
+}
+
+/* The code less z, before it is clipped. These are small whole numbers, so that sums of them are exact in any order. */
+static inline __attribute__((always_inline)) float step_multiple(const struct step_range r, const enum step_order order, float x)
+{
+    return order == STEP_TENSOR ? step_round_within(x * r.inv, r.limit) : step_code(r, order, x) - r.z;
 }
 
 static inline __attribute__((always_inline)) void step_forward_loop(const struct step_range r, const enum step_order order,
                                                                     int64_t size, const float *x, float *y)
 {
+    const float low = r.n - r.z, high = r.p - r.z;
     MQB_LOOP_INDEPENDENT
     for (int64_t i = 0; i < size; i++) {
-        float code = step_code(r, order, x[i]);
-        code = code > r.p ? r.p : code;
-        code = code < r.n ? r.n : code;
-        y[i] = (code - r.z) * r.s;
+        float multiple = step_multiple(r, order, x[i]);
+        multiple = multiple > high ? high : multiple;
+        multiple = multiple < low ? low : multiple;
+        y[i] = multiple * r.s;
     }
 }
 
@@ -101,18 +114,19 @@ static inline __attribute__((always_inline)) void step_backward_block(const stru
                                                                       int count, const float *x, const float *dy, float *dx,
                                                                       float *ds, float *dz)
 {
+    const float low = r.n - r.z, high = r.p - r.z;
     MQB_LOOP_INDEPENDENT
     for (int i = 0; i < count; i++) {
         float v = x[i], g = dy[i], inside;
-        float code = step_code(r, order, v);
+        float multiple = step_multiple(r, order, v);
         if (order == STEP_CHANNEL)
-            inside = code - r.z - v / r.s;
+            inside = multiple - v / r.s;
         else
-            inside = ((code - r.z) * r.s - v) * r.inv;
-        float clipped = code > r.p ? r.p : code;
-        clipped = clipped < r.n ? r.n : clipped;
-        int outside = fabsf(code - clipped) > 0.0f; /* one test for both ends; what is not a number passes */
-        float factor = outside ? clipped - r.z : inside;
+            inside = (multiple * r.s - v) * r.inv;
+        float clipped = multiple > high ? high : multiple;
+        clipped = clipped < low ? low : clipped;
+        int outside = (multiple > high) | (multiple < low); /* what is not a number is inside */
+        float factor = outside ? clipped : inside;
         float pass = outside ? 0.0f : g;
         ds[i] = g * factor;
         dz[i] = g - pass;

@@ -108,11 +108,17 @@ bool mqb_begin_coded(struct mqb_exec *exec, mqb_value_id id, int grain)
     return v->grid_usable;
 }
 
-bool mqb_add_coded(struct mqb_exec *exec, mqb_value_id id, int grain, int worker, int64_t first, int64_t size, const float *x)
+bool mqb_add_coded(struct mqb_exec *exec, mqb_value_id id, int grain, int worker, int64_t first, const struct mqb_op_block *block)
 {
     struct value_state *v = &exec->values[id];
+    const struct mqb_op_context *context = &exec->nodes[plan_value(exec, id)->producer].context;
     struct mqb_codes codes = v->grid;
     uint8_t *bytes = grain_codes(exec, v, grain, worker);
+    int64_t size = block->rows * block->channels;
+    const float *x = block->out;
+    if (context->node->op->forward_codes(context, block, bytes + first))
+        return true;
+    context->node->op->forward_block(context, block);
     if (mqb_codes_replace_floats(size, &codes, x, bytes + first))
         return true;
     float *floats = grain_value(exec, id, grain, worker);

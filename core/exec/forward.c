@@ -31,11 +31,12 @@ void mqb_chain_forward(struct mqb_exec *exec, const struct step *step, int grain
         for (int k = 0; k < step->num_nodes; k++) {
             const struct mqb_op_context *context = &exec->nodes[step->nodes[k]].context;
             block.in[1] = side[k] ? mqb_source_floats(&sides[k], offset, size, scratch + block_size) : NULL;
-            context->node->op->forward_block(context, &block);
+            if (coded && k == step->num_nodes - 1)
+                coded = mqb_add_coded(exec, step->out, grain, worker, offset, &block);
+            else
+                context->node->op->forward_block(context, &block);
             block.in[0] = block.out;
         }
-        if (coded)
-            coded = mqb_add_coded(exec, step->out, grain, worker, offset, size, scratch);
     }
 }
 

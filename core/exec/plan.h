@@ -227,8 +227,9 @@ struct source mqb_grain_source(const struct mqb_exec *exec, mqb_value_id id, int
 const float *mqb_source_floats(const struct source *source, int64_t first, int64_t size, float *buffer);
 /* A grain of a value is about to be made. True: mqb_add_coded takes it, block by block. */
 bool mqb_begin_coded(struct mqb_exec *exec, mqb_value_id id, int grain);
-/* Elements [first, first + size). False: they are no codes, and the grain is floats from now on, these among them. */
-bool mqb_add_coded(struct mqb_exec *exec, mqb_value_id id, int grain, int worker, int64_t first, int64_t size, const float *x);
+/* Runs the node that makes the value on a block whose first element is `first`; floats, if it makes any, go to block->out. False:
+ * they are no codes, and the grain is floats from now on, these among them. */
+bool mqb_add_coded(struct mqb_exec *exec, mqb_value_id id, int grain, int worker, int64_t first, const struct mqb_op_block *block);
 
 /* buffers.c */
 mqb_status mqb_plan_gradients(struct mqb_exec *exec, struct mqb_error *error);

@@ -106,6 +106,10 @@ struct mqb_op {
     void (*forward_block)(const struct mqb_op_context *context, const struct mqb_op_block *block);
     void (*backward_block)(const struct mqb_op_context *context, const struct mqb_op_block *block);
 
+    /* Optional, of an operator that makes values which codes can replace (mqb_codes_grid): forward_block to codes. False if they
+     * would not give every bit of it back; then `codes` are undefined. */
+    bool (*forward_codes)(const struct mqb_op_context *context, const struct mqb_op_block *block, uint8_t *codes);
+
     /* Batch-wide statistics before forward. reduce_size: doubles a grain contributes, 0 = none in this mode. */
     /* reduce writes all of sums from the whole grain in in[0]; finish is called once a forward if reduce_size is not 0. */
     size_t (*reduce_size)(const struct mqb_op_context *context);

@@ -223,6 +223,15 @@ static void fake_quantize_forward_block(const struct mqb_op_context *context, co
         point->quantizer->forward(point->self, &slice);
 }
 
+static bool fake_quantize_forward_codes(const struct mqb_op_context *context, const struct mqb_op_block *block, uint8_t *codes)
+{
+    const struct mqb_point *point = fake_quantize_active(context);
+    if (!point || !MQB_HAS_FIELD(point->quantizer, struct mqb_quantizer, forward_codes) || !point->quantizer->forward_codes)
+        return false;
+    struct mqb_slice slice = fake_quantize_slice(block);
+    return point->quantizer->forward_codes(point->self, &slice, codes);
+}
+
 static void fake_quantize_backward_block(const struct mqb_op_context *context, const struct mqb_op_block *block)
 {
     const struct mqb_point *point = fake_quantize_active(context);
@@ -366,6 +375,7 @@ const struct mqb_op mqb_op_fake_quantize = {
     .destroy = fake_quantize_destroy,
     .prepare = fake_quantize_prepare,
     .forward_block = fake_quantize_forward_block,
+    .forward_codes = fake_quantize_forward_codes,
     .backward_block = fake_quantize_backward_block,
     .backward_reduce_size = fake_quantize_backward_reduce_size,
     .backward_finish = fake_quantize_backward_finish,

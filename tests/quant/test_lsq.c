@@ -174,6 +174,42 @@ static void test_lsq_codes_and_outputs_agree_exactly(void **state)
     }
 }
 
+static void test_lsq_forward_codes_give_every_bit_of_forward(void **state)
+{
+    (void)state;
+    static float x[N], y[N], back[N];
+    static uint8_t codes[N];
+    struct mqb_error error = MQB_ERROR_INIT;
+    for (int variant = 0; variant < 8; variant++) {
+        for (int bits = 2; bits <= 8; bits += 3) {
+            struct mqb_scheme scheme = scheme_of(variant, bits);
+            struct mqb_tensor_view view = view_of(x);
+            struct mqb_qparams q = {.struct_size = sizeof(q)};
+            fill(x, 1, 0.3f);
+            void *self = create(&scheme, "");
+            observe_and_init(self, &view);
+            x[3] = INFINITY;
+            x[4] = -INFINITY;
+            x[5] = -0.0f;
+            param_of(self, 0).value[0] *= 1.037f;
+            assert_int_equal(lsq->prepare(self, &view, 1, &error), MQB_OK);
+            assert_int_equal(lsq->qparams(self, &q, &error), MQB_OK);
+            struct mqb_slice slice = {.struct_size = sizeof(slice), .size = N, .x = x};
+            int32_t given = lsq->forward_codes(self, &slice, codes);
+            assert_int_equal(given, !scheme.per_channel); /* activations have one scale */
+            if (given) {
+                run(self, &scheme, N, x, NULL, y, NULL);
+                for (int i = 0; i < N; i++)
+                    back[i] = q.scale[0] * (float)(codes[i] + q.qmin - q.zero_point[0]);
+                assert_memory_equal(back, y, sizeof(y));
+                x[N - 1] = NAN;
+                assert_int_equal(lsq->forward_codes(self, &slice, codes), 0);
+            }
+            lsq->destroy(self);
+        }
+    }
+}
+
 static void test_lsq_in_place_equals_out_of_place(void **state)
 {
     (void)state;
@@ -417,6 +453,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lsq_codes_and_outputs_agree_exactly),
+        cmocka_unit_test(test_lsq_forward_codes_give_every_bit_of_forward),
         cmocka_unit_test(test_lsq_in_place_equals_out_of_place),
         cmocka_unit_test(test_lsq_scale_gradient_is_that_of_the_definition),
         cmocka_unit_test(test_lsq_auto_start_searches_at_few_bits),

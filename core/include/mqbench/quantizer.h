@@ -84,6 +84,11 @@ struct mqb_quantizer {
     /* Why no hardware can run what this quantizer makes of a weight ([0]) and of an activation ([1]); NULL if hardware can.
      * A clause that follows "because": "its levels are sums of powers of two". Backends that deploy refuse it with that reason. */
     const char *undeployable[2];
+
+    /* Activations of MQB_QUANTIZER_AFFINE quantizers: forward straight to codes, counted from the qmin of qparams(); slice->y is
+     * not there. Returns 0, with any bytes in `codes`, unless scale * (code + qmin - zero_point) is every bit of what forward
+     * gives, for all elements. Optional: without it the host makes codes of forward's result. */
+    int32_t (*forward_codes)(const void *self, const struct mqb_slice *slice, uint8_t *codes);
 };
 
 #ifdef __cplusplus
