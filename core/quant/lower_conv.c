@@ -183,6 +183,7 @@ struct layer_end {
 static void keep_bias(const struct layer *layer, struct mqb_rescale *rescale)
 {
     rescale->form = MQB_RESCALE_SCALAR;
+    rescale->wide = MQB_WIDE_NONE;
     for (int32_t k = 0; k < layer->k; k++)
         rescale->scalar[k].extra = (double)layer->bias[k] / ((double)layer->x->info.scale * layer_scale(layer, k));
 }
