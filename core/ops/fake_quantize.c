@@ -226,7 +226,8 @@ static void fake_quantize_forward_block(const struct mqb_op_context *context, co
 static bool fake_quantize_forward_codes(const struct mqb_op_context *context, const struct mqb_op_block *block, uint8_t *codes)
 {
     const struct mqb_point *point = fake_quantize_active(context);
-    if (!point || !MQB_HAS_FIELD(point->quantizer, struct mqb_quantizer, forward_codes) || !point->quantizer->forward_codes)
+    if (!point || fake_quantize_breaks_ties(point) ||
+        !MQB_HAS_FIELD(point->quantizer, struct mqb_quantizer, forward_codes) || !point->quantizer->forward_codes)
         return false;
     struct mqb_slice slice = fake_quantize_slice(block);
     return point->quantizer->forward_codes(point->self, &slice, codes);
