@@ -97,6 +97,11 @@ static void write_hard_sigmoid(struct mqb_message *m, const struct mqb_node *nod
     mqb_message_add_real(m, target, "beta", mqb_attr_f(node, "beta", 0.5));
 }
 
+static void write_leaky_relu(struct mqb_message *m, const struct mqb_node *node)
+{
+    mqb_message_add_real(m, add_same(m, node, 1), "alpha", mqb_attr_f(node, "alpha", 0.01));
+}
+
 /* HardSwish came with operator set 14. */
 static void write_hard_swish(struct mqb_message *m, const struct mqb_node *node)
 {
@@ -190,6 +195,7 @@ static const struct {
     {"GlobalAveragePool", write_plain},
     {"HardSigmoid", write_hard_sigmoid},
     {"HardSwish", write_hard_swish},
+    {"LeakyRelu", write_leaky_relu},
     {"MaxPool", write_pool},
     {"Mul", write_plain},
     {"Pad", write_pad},

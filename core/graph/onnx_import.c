@@ -28,6 +28,7 @@ static const struct {
     {"HardSigmoid", mqb_onnx_hard_sigmoid},
     {"HardSwish", mqb_onnx_plain},
     {"Identity", mqb_onnx_pass},
+    {"LeakyRelu", mqb_onnx_leaky_relu},
     {"MatMul", mqb_onnx_matmul},
     {"MaxPool", mqb_onnx_max_pool},
     {"Mul", mqb_onnx_mul},

@@ -155,6 +155,7 @@ mqb_status mqb_onnx_average_pool(struct mqb_importer *im);
 mqb_status mqb_onnx_plain(struct mqb_importer *im);
 mqb_status mqb_onnx_clip(struct mqb_importer *im);
 mqb_status mqb_onnx_hard_sigmoid(struct mqb_importer *im);
+mqb_status mqb_onnx_leaky_relu(struct mqb_importer *im);
 mqb_status mqb_onnx_add(struct mqb_importer *im);
 mqb_status mqb_onnx_mul(struct mqb_importer *im);
 mqb_status mqb_onnx_gemm(struct mqb_importer *im);

@@ -327,3 +327,25 @@ mqb_status mqb_onnx_hard_sigmoid(struct mqb_importer *im)
     }
     return status == MQB_OK ? mqb_onnx_settle(im, node) : status;
 }
+
+mqb_status mqb_onnx_leaky_relu(struct mqb_importer *im)
+{
+    mqb_value_id x;
+    double alpha;
+    mqb_node_id node;
+    mqb_status status = mqb_onnx_in_value(im, 0, &x);
+    if (status == MQB_OK) {
+        status = mqb_onnx_attr_real(im, "alpha", (double)0.01f, &alpha);
+    }
+    if (status != MQB_OK) {
+        return status;
+    }
+    if (!isfinite(alpha)) {
+        return mqb_fail(im->error, MQB_ERR_NUMERIC, "alpha = %g must be finite", alpha);
+    }
+    status = mqb_onnx_emit(im, "LeakyRelu", NULL, NULL, &x, 1, &node);
+    if (status == MQB_OK) {
+        status = mqb_node_set_real(im->graph, node, "alpha", alpha, im->error);
+    }
+    return status == MQB_OK ? mqb_onnx_settle(im, node) : status;
+}

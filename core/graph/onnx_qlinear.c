@@ -326,9 +326,9 @@ static const struct {
     {"Add", write_binary},           {"AveragePool", write_mean},   {"ChannelShuffle", write_move},
     {"Clip", write_activation},      {"Concat", write_concat},      {"Conv", write_conv},
     {"Flatten", write_move},         {"Gemm", write_gemm},          {"GlobalAveragePool", write_mean},
-    {"HardSigmoid", write_in_float}, {"HardSwish", write_in_float}, {"MaxPool", write_move},
-    {"Mul", write_binary},           {"Pad", write_move},           {"Relu", write_activation},
-    {"Sigmoid", write_in_float},     {"Slice", write_move},
+    {"HardSigmoid", write_in_float}, {"HardSwish", write_in_float}, {"LeakyRelu", write_in_float},
+    {"MaxPool", write_move},         {"Mul", write_binary},         {"Pad", write_move},
+    {"Relu", write_activation},      {"Sigmoid", write_in_float},   {"Slice", write_move},
 };
 
 static mqb_status write_node(struct mqb_codes_writer *w, const struct mqb_node *node)

@@ -20,6 +20,7 @@ static const struct mqb_op *const ops[] = {
     &mqb_op_global_average_pool,
     &mqb_op_hard_sigmoid,
     &mqb_op_hard_swish,
+    &mqb_op_leaky_relu,
     &mqb_op_max_pool,
     &mqb_op_mul,
     &mqb_op_pad,

@@ -220,11 +220,12 @@ static const struct {
     {"Add", mqb_lower_binary},          {"Mul", mqb_lower_binary},
     {"Relu", mqb_lower_table},          {"Clip", mqb_lower_table},
     {"HardSwish", mqb_lower_table},     {"HardSigmoid", mqb_lower_table},
-    {"Sigmoid", mqb_lower_table},       {"MaxPool", mqb_lower_pool},
-    {"AveragePool", mqb_lower_pool},    {"GlobalAveragePool", mqb_lower_pool},
-    {"Slice", mqb_lower_move},          {"Pad", mqb_lower_move},
-    {"Concat", mqb_lower_move},         {"Flatten", mqb_lower_move},
-    {"ChannelShuffle", mqb_lower_move}, {"BatchNormalization", mqb_lower_batch_norm},
+    {"LeakyRelu", mqb_lower_table},     {"Sigmoid", mqb_lower_table},
+    {"MaxPool", mqb_lower_pool},        {"AveragePool", mqb_lower_pool},
+    {"GlobalAveragePool", mqb_lower_pool}, {"Slice", mqb_lower_move},
+    {"Pad", mqb_lower_move},            {"Concat", mqb_lower_move},
+    {"Flatten", mqb_lower_move},        {"ChannelShuffle", mqb_lower_move},
+    {"BatchNormalization", mqb_lower_batch_norm},
 };
 
 static mqb_status lower_node(struct mqb_lowering *lowering, const struct mqb_node *node, struct mqb_error *error)

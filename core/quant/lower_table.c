@@ -60,6 +60,8 @@ static double activation_value(const struct mqb_node *node, float x)
         float v = (float)mqb_attr_f(node, "alpha", 0.2) * x + (float)mqb_attr_f(node, "beta", 0.5);
         return v <= 0.0f ? 0.0f : v >= 1.0f ? 1.0f : v;
     }
+    if (strcmp(name, "LeakyRelu") == 0)
+        return x >= 0.0f ? x : (float)mqb_attr_f(node, "alpha", 0.01) * x;
     double bounded = x < -80.0f ? -80.0 : x > 80.0f ? 80.0 : x;
     return 1.0 / (1.0 + mqb_exp(-bounded)); /* Sigmoid */
 }

@@ -9,7 +9,7 @@
 
 static inline int stores_tensor(const struct placement *p, mqb_node_id node)
 {
-    static const char *const smooth[] = {"HardSwish", "HardSigmoid", "Sigmoid", NULL};
+    static const char *const smooth[] = {"HardSwish", "HardSigmoid", "LeakyRelu", "Sigmoid", NULL};
     const char *op = p->api->node_op(p->graph, node);
     if (strcmp(op, "BatchNormalization") == 0)
         return !belongs_to_layer(p, node);

@@ -324,7 +324,8 @@ static void mul_case(struct golden_case *c)
     binary_case(c, "Mul");
 }
 
-static void sigmoid_case(struct golden_case *c)
+/* alpha: of LeakyRelu. */
+static void function_case(struct golden_case *c, const char *op, double alpha)
 {
     struct mqb_backend_rules rules = ort_rules();
     struct ort_tensor x = ort_input(c, "x", "x_scale", "x_zero_point"), y = ort_input(c, "none", "y_scale", "y_zero_point");
@@ -334,7 +335,10 @@ static void sigmoid_case(struct golden_case *c)
     hand_create(net, 1);
     mqb_value_id input = hand_input(net, 1, 1, 1);
     ort_point(net, input, &x);
-    mqb_value_id out = hand_unary(net, "Sigmoid", "it", input);
+    mqb_node_id node = hand_node(net, op, "it", 1, &input);
+    if (alpha != 0.0)
+        golden_ok(c, mqb_node_set_real(net->graph, node, "alpha", alpha, &c->error));
+    mqb_value_id out = hand_out(net, node);
     hand_infer(net);
     ort_point(net, out, &y);
     if (golden_ok(c, mqb_program_create(&net->deploy, &rules, NULL, &program, &c->error))) {
@@ -346,9 +350,14 @@ static void sigmoid_case(struct golden_case *c)
     hand_destroy(net);
 }
 
+static void sigmoid_case(struct golden_case *c)
+{
+    function_case(c, "Sigmoid", 0.0);
+}
+
 static void leaky_relu_case(struct golden_case *c)
 {
-    c->not_shipped = "LeakyRelu";
+    function_case(c, "LeakyRelu", json_number_value(json_object_get(json_object_get(c->item, "attrs"), "alpha")));
 }
 
 /* Each input through a table of its own, then side by side along the axis. */

@@ -212,6 +212,21 @@ static void test_clip_from_attributes_and_inputs(void **state)
     refuse_case(&f, "input 1 'low' is computed by the network; only a constant is supported there");
 }
 
+static void test_leaky_relu_slope_and_default(void **state)
+{
+    (void)state;
+    struct onnx_file f = onnx_begin(13, 2, 4, 4);
+    struct wire a = {0};
+    attr_real(&a, "alpha", 0.25f);
+    onnx_node(&f, "LeakyRelu", "x", "first", &a);
+    onnx_node(&f, "LeakyRelu", "first", "y", NULL);
+    struct mqb_graph *graph = import_case(&f, "leaky_relu");
+    check_graph(graph, "LeakyRelu LeakyRelu", 4, 2, 4, 4);
+    assert_true(mqb_attr_f(node_at(graph, 0), "alpha", 0.0) == 0.25);
+    assert_true((float)mqb_attr_f(node_at(graph, 1), "alpha", 0.0) == 0.01f);
+    mqb_graph_destroy(graph);
+}
+
 static void test_hard_swish_is_recognized(void **state)
 {
     (void)state;
@@ -379,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_batch_norm_training_or_bad_variance_is_refused),
         cmocka_unit_test(test_pools_keep_their_windows),
         cmocka_unit_test(test_clip_from_attributes_and_inputs),
+        cmocka_unit_test(test_leaky_relu_slope_and_default),
         cmocka_unit_test(test_hard_swish_is_recognized),
         cmocka_unit_test(test_mul_broadcast_comes_second),
         cmocka_unit_test(test_gemm_is_normalized),

@@ -46,6 +46,7 @@ static void test_ops_table_each_name_once_complete(void **state)
                                         "GlobalAveragePool",
                                         "HardSigmoid",
                                         "HardSwish",
+                                        "LeakyRelu",
                                         "MaxPool",
                                         "Mul",
                                         "Pad",

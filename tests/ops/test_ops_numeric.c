@@ -45,6 +45,8 @@ static void reference_elementwise(const struct one_node *t, const double *const 
             out[i] = 1 / (1 + exp(-x));
         else if (strcmp(op, "HardSigmoid") == 0)
             out[i] = fmin(fmax(x * 0.7 + 0.4, 0), 1);
+        else if (strcmp(op, "LeakyRelu") == 0)
+            out[i] = x > 0 ? x : 0.3 * x;
         else if (strcmp(op, "HardSwish") == 0)
             out[i] = x * fmin(fmax(x + 3, 0), 6) / 6;
         else if (strcmp(op, "Add") == 0)
@@ -56,7 +58,7 @@ static void reference_elementwise(const struct one_node *t, const double *const 
 
 static void test_elementwise_values_and_gradients(void **state)
 {
-    static const char *const ops[] = {"Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Add", "Mul"};
+    static const char *const ops[] = {"Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "Add", "Mul"};
     (void)state;
     for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++)
         for (int rank = 2; rank <= 4; rank += 2) {
@@ -73,6 +75,8 @@ static void test_elementwise_values_and_gradients(void **state)
                 one_node_real(&t, "alpha", 0.7);
                 one_node_real(&t, "beta", 0.4);
             }
+            if (strcmp(ops[i], "LeakyRelu") == 0)
+                one_node_real(&t, "alpha", 0.3);
             drive_create(&d, &t, true);
             if (strcmp(ops[i], "HardSwish") == 0 || strcmp(ops[i], "Sigmoid") == 0)
                 for (int64_t k = 0; k < d.size[0]; k++)
@@ -101,6 +105,7 @@ static void test_elementwise_ends_exact(void **state)
         {"Clip", 6, 6, 0},           {"Clip", 3, 3, 1},      {"Clip", -INFINITY, 0, 0},       {"Sigmoid", 0, 0.5f, 0.25f},
         {"Sigmoid", INFINITY, 1, 0}, {"Sigmoid", 100, 1, 0}, {"HardSigmoid", -2.5f, 0, 0},    {"HardSigmoid", 2.5f, 1, 0},
         {"HardSwish", -3, 0, 0},     {"HardSwish", 3, 3, 1}, {"HardSwish", 9, 9, 1},
+        {"LeakyRelu", 0, 0, 0.01f},  {"LeakyRelu", -8, -0.08f, 0.01f}, {"LeakyRelu", 7, 7, 1},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -122,8 +127,8 @@ static void test_elementwise_ends_exact(void **state)
         t.node.op->backward_block(&context, &block);
         assert_true(dx == cases[i].dx);
     }
-    static const char *const ops[] = {"Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish"};
-    for (size_t i = 0; i < 5; i++) { /* a diverged network must show */
+    static const char *const ops[] = {"Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu"};
+    for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) { /* a diverged network must show */
         struct one_node t;
         one_node_init(&t, ops[i]);
         struct mqb_op_context context = {.node = &t.node};

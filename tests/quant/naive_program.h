@@ -297,6 +297,8 @@ static inline float naive_function(const struct mqb_node *node, float x)
         return x * fminf(fmaxf(x + 3.0f, 0.0f), 6.0f) / 6.0f;
     if (naive_is(node, "HardSigmoid"))
         return fminf(fmaxf((float)mqb_attr_f(node, "alpha", 0.2) * x + (float)mqb_attr_f(node, "beta", 0.5), 0.0f), 1.0f);
+    if (naive_is(node, "LeakyRelu"))
+        return x >= 0.0f ? x : (float)mqb_attr_f(node, "alpha", 0.01) * x;
     return (float)(1.0 / (1.0 + exp(-(double)x)));
 }
 
@@ -338,7 +340,8 @@ static inline void naive_node(struct naive_run *run)
             return;
         }
     bool binary = naive_is(node, "Add") || naive_is(node, "Mul");
-    bool function = naive_is(node, "HardSwish") || naive_is(node, "HardSigmoid") || naive_is(node, "Sigmoid");
+    bool function = naive_is(node, "HardSwish") || naive_is(node, "HardSigmoid") || naive_is(node, "Sigmoid") ||
+                    naive_is(node, "LeakyRelu");
     bool norm = naive_is(node, "BatchNormalization");
     bool pool = strstr(node->op->name, "Pool") != NULL, clamps = naive_is(node, "Relu") || naive_is(node, "Clip");
     struct naive_tensor *y = naive_target(run, binary || function || norm ? NULL : x[0]);
