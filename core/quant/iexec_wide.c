@@ -309,7 +309,7 @@ bool mqb_wide_reals(const struct mqb_iconv *conv, const struct mqb_sums *sums, i
 WIDE static void halves(int64_t size, float *y)
 {
     for (int64_t i = 0; i < size; i += LANES) {
-        const __mmask16 lanes = size - i < LANES ? (__mmask16)((1u << (size - i)) - 1u) : (__mmask16)0xffff;
+        const __mmask16 lanes = (__mmask16)(size - i < LANES ? (1u << (size - i)) - 1u : 0xffffu);
         __m512 v = _mm512_maskz_loadu_ps(lanes, y + i);
         v = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, v, _CMP_ORD_Q), v); /* NaN becomes 0 */
         v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(-65504.0f)), _mm512_set1_ps(65504.0f));
