@@ -5,6 +5,8 @@
 #include "ops/point.h"
 #include "quant/quant.h"
 
+#include <mqbench/backend.h>
+
 #include <math.h>
 
 enum { BATCH = 18, CHANNELS = 16, SIZE = 14, CLASSES = 5, NUM_POINTS = 3 };
@@ -68,6 +70,25 @@ static const struct mqb_quantizer toy_other = {
     .forward = toy_forward,
     .backward = toy_backward,
     .qparams = toy_qparams,
+};
+
+/* Straight to codes, ties to even: what forward does with x, not with x as the operator may have moved it. */
+static int32_t toy_forward_codes(const void *self, const struct mqb_slice *slice, uint8_t *codes)
+{
+    const struct toy *toy = self;
+    for (int64_t i = 0; i < slice->size; i++)
+        codes[i] = (uint8_t)fminf(fmaxf(rintf(slice->x[i] / toy->scale) + 3.0f, 0.0f), 15.0f);
+    return 1;
+}
+
+static const struct mqb_quantizer toy_direct = {
+    .struct_size = sizeof(struct mqb_quantizer),
+    .flags = MQB_QUANTIZER_ACTIVATIONS | MQB_QUANTIZER_AFFINE,
+    .sums_per_channel = 1,
+    .forward = toy_forward,
+    .backward = toy_backward,
+    .qparams = toy_qparams,
+    .forward_codes = toy_forward_codes,
 };
 
 struct net {
@@ -288,6 +309,44 @@ static void test_exec_what_is_no_code_stays_a_float(void **state)
     compare(scale_subnormal, 2);
 }
 
+/* Half of the image's numbers lie between two codes. */
+static void create_tied(struct net *n, const struct mqb_quantizer *quantizer, uint32_t rounding)
+{
+    create(n, quantizer, 1);
+    for (int i = 0; i < NUM_POINTS; i++) {
+        n->toys[i].scale = 0.25f;
+        n->points[i].scheme.pot_scale = 1;
+        n->points[i].scheme.rounding = rounding;
+    }
+    for (int64_t i = 0; i < BATCH * image; i++)
+        n->x[i] = rintf(n->x[i] * 8.0f) / 8.0f;
+}
+
+static void test_exec_moved_ties_are_moved_in_codes_too(void **state)
+{
+    (void)state;
+    struct net floats, codes, even;
+    create_tied(&floats, &toy_other, MQB_ROUND_RHU);
+    create_tied(&codes, &toy_direct, MQB_ROUND_RHU);
+    create_tied(&even, &toy_direct, MQB_ROUND_RNE);
+    /* Points that are not affine have no grid to find ties on: the floats' are moved by hand. */
+    for (int64_t i = 0; i < BATCH * image; i++)
+        floats.x[i] = fabsf(floats.x[i] * 4.0f - rintf(floats.x[i] * 4.0f)) == 0.5f ? nextafterf(floats.x[i], INFINITY) : floats.x[i];
+    struct mqb_exec *run_floats = plan(&floats, true), *run_codes = plan(&codes, true), *run_even = plan(&even, true);
+    step(&floats, run_floats);
+    step(&codes, run_codes);
+    step(&even, run_even);
+    expect_same(&floats, run_floats, &codes, run_codes);
+    assert_memory_not_equal(mqb_exec_value(run_codes, codes.graph->output), mqb_exec_value(run_even, even.graph->output),
+                            BATCH * CLASSES * sizeof(float));
+    mqb_exec_destroy(run_floats);
+    mqb_exec_destroy(run_codes);
+    mqb_exec_destroy(run_even);
+    destroy(&floats);
+    destroy(&codes);
+    destroy(&even);
+}
+
 static void test_exec_codes_take_a_quarter(void **state)
 {
     (void)state;
@@ -309,6 +368,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exec_coded_gives_the_bits_of_floats),
         cmocka_unit_test(test_exec_what_is_no_code_stays_a_float),
+        cmocka_unit_test(test_exec_moved_ties_are_moved_in_codes_too),
         cmocka_unit_test(test_exec_codes_take_a_quarter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
