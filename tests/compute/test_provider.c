@@ -257,6 +257,52 @@ static void test_forward_all_shapes_equals_reference(void **state)
     assert_true(done > 0);
 }
 
+/* Bands of 1, 2, ... rows of each image have the bits of the whole call. */
+static void rows_trial(const struct trial *trial, const float *bias)
+{
+    const struct mqb_conv_shape *shape = &trial->shape;
+    const size_t image_size = trial->x.size / (size_t)trial->n, row = (size_t)shape->q * (size_t)shape->k;
+    struct buffer y = run_forward(trial, bias);
+
+    for (int32_t i = 0; i < trial->n; i++) {
+        struct buffer image = buffer_create(image_size, 0);
+        memcpy(image.data, (const uint8_t *)trial->x.data + (size_t)i * image_size, image_size);
+        for (int32_t first = 0, count = 1; first < shape->p; first += count, count++) {
+            const int32_t rows = count < shape->p - first ? count : shape->p - first;
+            struct buffer band = buffer_create((size_t)rows * row * sizeof(float), 0xff);
+
+            trial->compute->conv_rows(trial->plan, first, rows, image.data, trial->packed, bias, band.data, trial->scratch);
+            if (memcmp(band.data, floats(&y) + ((size_t)i * (size_t)shape->p + (size_t)first) * row, band.size) != 0) {
+                fail_msg("shape %zu: rows %d to %d of image %d differ from the whole image's", trial->index, first,
+                         first + rows - 1, i);
+            }
+            buffer_destroy(&band);
+        }
+        buffer_destroy(&image);
+    }
+    buffer_destroy(&y);
+}
+
+static void test_rows_all_shapes_give_the_same(void **state)
+{
+    const struct mqb_compute *compute = *state;
+
+    if (!MQB_HAS_FIELD(compute, struct mqb_compute, conv_rows) || compute->conv_rows == NULL) {
+        print_message("the provider gives no rows alone\n");
+        return;
+    }
+    for (size_t i = 0; i < NUM_SHAPES; i++) {
+        struct trial trial;
+
+        if (!trial_create(&trial, compute, i)) {
+            continue;
+        }
+        rows_trial(&trial, NULL);
+        rows_trial(&trial, trial.bias.data);
+        trial_destroy(&trial);
+    }
+}
+
 static void test_backward_data_all_shapes_equals_reference(void **state)
 {
     const struct mqb_compute *compute = *state;
@@ -750,6 +796,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(test_entry_of_provider_is_valid, state),
         cmocka_unit_test_prestate(test_forward_all_shapes_equals_reference, state),
+        cmocka_unit_test_prestate(test_rows_all_shapes_give_the_same, state),
         cmocka_unit_test_prestate(test_backward_data_all_shapes_equals_reference, state),
         cmocka_unit_test_prestate(test_backward_weights_all_shapes_equals_reference, state),
         cmocka_unit_test_prestate(test_gradients_all_shapes_are_adjoint, state),
