@@ -33,27 +33,36 @@ static double real_at(const json_t *root, const char *first, const char *second,
     return json_is_number(value) ? json_number_value(value) : (double)NAN;
 }
 
+static bool is_record(const json_t *root)
+{
+    const char *schema = json_string_value(json_object_get(root, "schema"));
+    return schema != NULL && strcmp(schema, MQB_RESULT_SCHEMA) == 0;
+}
+
+static mqb_status fill(struct mqb_cell *cell, const json_t *root, struct mqb_error *error)
+{
+    const json_t *deployable = json_object_get(root, "deployable");
+    const char *ended = json_string_value(json_object_get(root, "ended"));
+    const char *reason = json_string_value(json_object_get(deployable, "reason"));
+    double agree = real_at(root, "agreement", "labels", NULL), images = real_at(root, "agreement", "images", NULL);
+    cell->state = ended != NULL ? MQB_CELL_ENDED : MQB_CELL_DONE;
+    cell->deployable = json_is_true(json_object_get(deployable, "ok"));
+    cell->fp32 = real_at(root, "accuracy", "fp32", "top1");
+    cell->fake = real_at(root, "accuracy", "fake", "top1");
+    cell->integer = real_at(root, "accuracy", "integer", "top1");
+    cell->n_test = (int64_t)real_at(root, "dataset", "n_test", NULL);
+    cell->labels_differ = isfinite(agree) && images > 0 ? (int64_t)rint(images * (100.0 - agree) / 100.0) : -1;
+    cell->seconds = real_at(root, "time", "total", NULL);
+    return mqb_cell_set_reason(cell, ended != NULL ? ended : reason, error);
+}
+
 /* Fills the cell from a record; false if the text is no such record. */
 bool mqb_cell_read(struct mqb_cell *cell, const char *text, size_t size, struct mqb_error *error, mqb_status *status)
 {
     json_t *root = json_loadb(text, size, 0, NULL);
-    const char *schema = json_string_value(json_object_get(root, "schema"));
-    bool good = schema != NULL && strcmp(schema, MQB_RESULT_SCHEMA) == 0;
-    if (good) {
-        const json_t *deployable = json_object_get(root, "deployable");
-        const char *ended = json_string_value(json_object_get(root, "ended"));
-        const char *reason = json_string_value(json_object_get(deployable, "reason"));
-        double agree = real_at(root, "agreement", "labels", NULL), images = real_at(root, "agreement", "images", NULL);
-        cell->state = ended != NULL ? MQB_CELL_ENDED : MQB_CELL_DONE;
-        cell->deployable = json_is_true(json_object_get(deployable, "ok"));
-        cell->fp32 = real_at(root, "accuracy", "fp32", "top1");
-        cell->fake = real_at(root, "accuracy", "fake", "top1");
-        cell->integer = real_at(root, "accuracy", "integer", "top1");
-        cell->n_test = (int64_t)real_at(root, "dataset", "n_test", NULL);
-        cell->labels_differ = isfinite(agree) && images > 0 ? (int64_t)rint(images * (100.0 - agree) / 100.0) : -1;
-        cell->seconds = real_at(root, "time", "total", NULL);
-        *status = mqb_cell_set_reason(cell, ended != NULL ? ended : reason, error);
-    }
+    bool good = is_record(root);
+    if (good)
+        *status = fill(cell, root, error);
     json_decref(root);
     return good;
 }
@@ -127,8 +136,7 @@ static mqb_status check_setting(const char *path, const char *key, const char *v
     if (pair == NULL)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for a comparison");
     bool found = false;
-    for (size_t i = 0; i < json_array_size(settings); i++)
-        {
+    for (size_t i = 0; i < json_array_size(settings); i++) {
         const char *setting = json_string_value(json_array_get(settings, i));
         found |= setting != NULL && strcmp(setting, pair) == 0;
     }
@@ -182,14 +190,15 @@ mqb_status mqb_cell_take(const struct mqb_grid_config *config, const char *model
         return MQB_OK;
     if ((status = mqb_file_read(path, (size_t)64 << 20, &text, &size, error)) != MQB_OK)
         return status;
-    if (!mqb_cell_read(cell, text, size, error, &status))
-        status = mqb_fail(error, MQB_ERR_FORMAT, "%s is no result record; remove it to run its cell anew", path);
     json_t *root = json_loadb(text, size, 0, NULL);
+    if (!is_record(root))
+        status = mqb_fail(error, MQB_ERR_FORMAT, "%s is no result record; remove it to run its cell anew", path);
     if (status == MQB_OK)
         status = check_same(config, model_sha256, cell, path, root, error);
+    if (status == MQB_OK)
+        status = fill(cell, root, error);
     json_decref(root);
     cell->taken = status == MQB_OK;
     mqb_deallocate(text);
     return status;
 }
-

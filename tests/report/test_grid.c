@@ -122,6 +122,8 @@ static void refuses(const struct mqb_grid_config *c, const char *words)
     if (strstr(err.text, words) == NULL)
         fail_msg("\"%s\" is not in: %s", words, err.text);
     assert_int_equal(grid->num_done, 0);
+    assert_false(grid->cells[0].taken);
+    assert_true(isnan(grid->cells[0].fp32)); /* its numbers are not of this comparison */
     mqb_grid_destroy(grid);
 }
 
