@@ -5,12 +5,25 @@
 #include "report/costs.h"
 #include "quant/placed.h"
 
+#include <string.h>
+
 #define REAL_BITS 32
 
 static int32_t bits_of(const struct mqb_points *points, mqb_node_id node)
 {
     const struct mqb_point *point = node == MQB_NONE ? NULL : mqb_points_find(points, node);
     return point != NULL ? point->scheme.bits : REAL_BITS;
+}
+
+int64_t mqb_costs_macs(const struct mqb_graph *graph, const struct mqb_node *node)
+{
+    static const char *const layers[] = {"Conv", "FloatConv", "Gemm", "FloatGemm"};
+    for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++)
+        if (strcmp(node->op->name, layers[i]) == 0) {
+            const struct mqb_value *weight = &graph->values[node->inputs[1]];
+            return mqb_value_size(&graph->values[node->output]) * (mqb_value_size(weight) / weight->dims[0]);
+        }
+    return 0;
 }
 
 mqb_status mqb_costs_count(const struct mqb_graph *placed, const struct mqb_points *points, struct mqb_result *result,
@@ -27,15 +40,14 @@ mqb_status mqb_costs_count(const struct mqb_graph *placed, const struct mqb_poin
         if (!mqb_placed_is_layer(node))
             continue;
         const struct mqb_value *weight = &placed->values[node->inputs[1]];
-        int64_t weights = mqb_value_size(weight), window = weight->dims[0] > 0 ? weights / weight->dims[0] : 0;
         mqb_node_id point =
             weight->producer != MQB_NONE && mqb_placed_is_point(&placed->nodes[weight->producer]) ? weight->producer : MQB_NONE;
         struct mqb_layer_cost *cost = &result->costs[result->num_costs++];
         *cost = (struct mqb_layer_cost){
             .name = mqb_strdup(node->name),
             .op = mqb_strdup(node->op->name),
-            .weights = weights,
-            .macs = mqb_value_size(&placed->values[node->output]) * window,
+            .weights = mqb_value_size(weight),
+            .macs = mqb_costs_macs(placed, node),
             .weight_bits = bits_of(points, point),
             .activation_bits = bits_of(points, mqb_placed_source(placed, node->inputs[0])),
         };

@@ -1,5 +1,6 @@
 /* profile.c - runs steps with times kept and gathers them. */
 #include "report/profile.h"
+#include "report/costs.h"
 #include "report/text.h"
 #include "graph/op.h"
 
@@ -97,16 +98,6 @@ static mqb_status add_operator(struct mqb_profile *profile, const char *name, co
     return o->name != NULL && o->op != NULL ? MQB_OK : no_memory(error);
 }
 
-/* Additions and multiplications of a layer's forward pass for one image; 0 for what is no convolution and no linear layer. */
-static double layer_operations(const struct mqb_graph *graph, const struct mqb_node *node)
-{
-    const char *op = node->op->name;
-    if (strcmp(op, "Conv") != 0 && strcmp(op, "FloatConv") != 0 && strcmp(op, "Gemm") != 0 && strcmp(op, "FloatGemm") != 0)
-        return 0.0;
-    const struct mqb_value *weight = &graph->values[node->inputs[1]], *out = &graph->values[node->output];
-    return 2.0 * (double)mqb_value_size(out) * (double)mqb_value_size(weight) / (double)out->dims[1];
-}
-
 static mqb_status add_row(struct subject *s, const struct mqb_exec_time *time, double scale, struct mqb_error *error)
 {
     const struct mqb_graph *graph = s->graph;
@@ -118,7 +109,7 @@ static mqb_status add_row(struct subject *s, const struct mqb_exec_time *time, d
     for (int i = 0; i < time->num_nodes; i++) {
         const struct mqb_node *node = &graph->nodes[time->nodes[i]];
         mqb_text_add(&op, "%s%s", i > 0 ? "+" : "", node->op->name);
-        operations += layer_operations(graph, node) * s->batch;
+        operations += 2.0 * (double)mqb_costs_macs(graph, node) * s->batch;
     }
     if (pass == MQB_PROFILE_BACKWARD && time->input_gradient)
         operations *= 2.0;
