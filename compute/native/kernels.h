@@ -26,14 +26,16 @@ static inline int32_t piece_begin(int32_t count, int32_t parts, int32_t index)
 
 #include "pack.h"
 #include "kernel_dense.h"
+#include "kernel_sums.h"
 #include "kernel_integer.h"
 #include "kernel_depthwise.h"
 #include "depthwise_grid.h"
 #include "depthwise_run.h"
 #include "narrow_run.h"
-#include "pass_run.h"
 #include "integer_run.h"
 #include "weights_depthwise.h"
+#include "winograd.h"
+#include "pass_run.h"
 #include "weights_run.h"
 
 const struct native_isa VEC_ISA = {

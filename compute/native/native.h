@@ -7,8 +7,9 @@
  * Numbers: an element of y is one chain of fused multiply-adds over (r, s, c) from +0, with zeros where the kernel hangs
  * over the edge (depthwise: those are left out), then the bias is added. An element of dx is one chain over (r, s, k),
  * restricted to the taps that its stride class can meet. An element of dw is one chain over (n, p, q); a pixel that the
- * kernel position cannot see is left out (or is a zero, for the few-channel layers that run on a padded copy). None of it
- * depends on the vector width, the tile, or the number of images.
+ * kernel position cannot see is left out (or is a zero, for the few-channel layers that run on a padded copy). 3x3 kernels over
+ * neighbouring pixels, from 16 channels on both sides, go by fewer products: winograd.h says which sums. None of it depends on
+ * the vector width, the tile, or the number of images.
  */
 #ifndef NATIVE_H
 #define NATIVE_H
@@ -53,13 +54,15 @@ struct native_pass {
     int32_t narrow_rows, narrow_copies, narrow_width; /* such rows kept, copies of each, values in each of their channels */
     int32_t narrow_margin;                            /* of those, before the image's first in a copy that is not shifted */
     int32_t narrow_top, narrow_left;                  /* the lowest tap_h and tap_w */
-    int32_t tile, band;                               /* pixels */
+    int32_t winograd;   /* output tiles of 2x2 pixels by fewer products; a band is of such tiles */
+    int32_t tile, band; /* pixels */
     int32_t num_classes;
     struct native_class *classes;
     int32_t *taps;
     int64_t *offsets; /* integers, not depthwise: bytes from where a pixel begins to read to each tap */
     size_t packed_size;
     size_t rows_size, outs_size; /* bytes of scratch for the pointers of a band */
+    size_t planes_size;          /* winograd: and for a band's tiles, in and out */
 };
 
 struct native_isa;
@@ -74,7 +77,9 @@ struct mqb_conv_plan {
     void *zeros; /* a pixel of zeros, as long as either side's */
     size_t pad_size, pad_integer_size; /* bytes of the padded copy of one image, 0 if not fused */
     int32_t pad_h, pad_w;              /* its pixels */
-    int32_t wgrad_rows; /* output rows that the weight gradient works on at a time */
+    int32_t wgrad_rows;                /* output rows that the weight gradient works on at a time */
+    int32_t wgrad_winograd;            /* the weight gradient is of tiles of 2x2 outputs, by fewer products */
+    int32_t wgrad_tiles;               /* such tiles that it works on at a time */
     size_t sum_size, counts_size, runs_size; /* bytes of its sums, and of the runs of pixels for every kernel position */
     size_t scratch_size, integer_scratch_size;
 };
@@ -156,6 +161,20 @@ static inline int32_t native_min(int32_t a, int32_t b)
 static inline int32_t native_max(int32_t a, int32_t b)
 {
     return a > b ? a : b;
+}
+
+/* Winograd's planes of a band of tiles, in floats: from tile to tile, and from position to position. No multiple of the bytes
+ * after which addresses share a set of the cache. */
+static inline size_t native_winograd_row(int32_t channels)
+{
+    const size_t row = native_round_up((size_t)channels, 16);
+
+    return row % 256 == 0 ? row + 16 : row;
+}
+
+static inline size_t native_winograd_plane(size_t row, int32_t band)
+{
+    return row * (size_t)band + 16;
 }
 
 /* floor(a / b), b > 0 */

@@ -3,8 +3,11 @@
  *
  * Packed: [class][group][block of one or two vectors of output channels][tap][run][block]. A block that is not full is
  * filled up with zeros. Depthwise: [class][tap][channels, rounded up to a vector]. Narrow: [class][tap][run][channels].
+ * Winograd: [position][block][run][block].
  * T = R * S positions; a group of the weight tensor is a matrix of K / groups rows with (c, t) along a row.
  */
+
+enum { WINOGRAD_POSITIONS = 16, WINOGRAD_TAPS = 9 };
 
 static inline int32_t block_vectors(int32_t left)
 {
@@ -71,6 +74,16 @@ static float *pack_forward_group(const struct native_pass *pass, int32_t taps, c
     return target;
 }
 
+/* Positions [0, count) of the kernels of `num_rows` channels, `step` floats from one to the next: a vector a position. */
+KERNEL_INLINE void tap_vectors(const float *source, int32_t num_rows, size_t step, int32_t count, vec rows[VEC_LANES])
+{
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < VEC_LANES; i++) {
+        rows[i] = i < num_rows ? vec_load_part(source + (size_t)i * step, count) : vec_zero();
+    }
+    vec_transpose(rows);
+}
+
 /* A group and class for backward-data: for each k, rows c become lanes; of the columns t the class has some. */
 static float *pack_backward_group(const struct native_pass *pass, const struct native_class *class, int32_t taps,
                                   const float *weight, float *target)
@@ -97,11 +110,7 @@ static float *pack_backward_group(const struct native_pass *pass, const struct n
                     const int32_t first = class->tap_index[t], part = native_min(taps - first, VEC_LANES);
                     vec rows[VEC_LANES];
 
-                    KERNEL_UNROLL
-                    for (int32_t i = 0; i < VEC_LANES; i++) {
-                        rows[i] = i < num_rows ? vec_load_part(source + (size_t)i * (size_t)taps + first, part) : vec_zero();
-                    }
-                    vec_transpose(rows);
+                    tap_vectors(source + first, num_rows, (size_t)taps, part, rows);
                     for (; t < class->num_taps && class->tap_index[t] < first + part; t++) {
                         vec_store(place + (size_t)t * step, rows[class->tap_index[t] - first]);
                     }
@@ -112,6 +121,69 @@ static float *pack_backward_group(const struct native_pass *pass, const struct n
         c += block;
     }
     return target;
+}
+
+/* G g G' of a kernel's nine vectors, row by row, to the vectors of 16 matrices: winograd.h. */
+static void winograd_weight_vector(const vec g[WINOGRAD_TAPS], float *target, size_t matrix)
+{
+    vec rows[4][3];
+
+    KERNEL_UNROLL
+    for (int32_t j = 0; j < 3; j++) {
+        const vec sum = vec_add(g[j], g[6 + j]);
+
+        rows[0][j] = g[j];
+        rows[1][j] = vec_scale(vec_add(sum, g[3 + j]), 0.5f);
+        rows[2][j] = vec_scale(vec_sub(sum, g[3 + j]), 0.5f);
+        rows[3][j] = g[6 + j];
+    }
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < 4; i++) {
+        float *row = target + (size_t)(4 * i) * matrix;
+        const vec sum = vec_add(rows[i][0], rows[i][2]);
+
+        vec_store(row, rows[i][0]);
+        vec_store(row + matrix, vec_scale(vec_add(sum, rows[i][1]), 0.5f));
+        vec_store(row + 2 * matrix, vec_scale(vec_sub(sum, rows[i][1]), 0.5f));
+        vec_store(row + 3 * matrix, rows[i][2]);
+    }
+}
+
+/* Packed: [position][block of one or two vectors of output channels][input channel][block]. */
+static void pack_winograd(const struct native_pass *pass, const float *weight, int32_t transposed, float *target)
+{
+    const struct native_class *class = pass->classes;
+    const size_t matrix = native_round_up((size_t)pass->out_c, VEC_LANES) * (size_t)pass->run;
+    const size_t lane_step = (size_t)(transposed ? 1 : pass->in_c) * WINOGRAD_TAPS;
+    const size_t run_step = (size_t)(transposed ? pass->out_c : 1) * WINOGRAD_TAPS;
+
+    for (int32_t k = 0; k < pass->out_c;) {
+        const int32_t vectors = block_vectors(pass->out_c - k), block = vectors * VEC_LANES;
+
+        for (int32_t c = 0; c < pass->run; c++) {
+            for (int32_t v = 0; v < vectors; v++) {
+                const int32_t begin = k + v * VEC_LANES, num_rows = native_min(pass->out_c - begin, VEC_LANES);
+                const float *source = weight + (size_t)c * run_step + (size_t)begin * lane_step;
+                vec taps[WINOGRAD_TAPS], g[WINOGRAD_TAPS];
+
+                for (int32_t first = 0; first < WINOGRAD_TAPS; first += VEC_LANES) {
+                    vec rows[VEC_LANES];
+                    const int32_t part = native_min(WINOGRAD_TAPS - first, VEC_LANES);
+
+                    tap_vectors(source + first, num_rows, lane_step, part, rows);
+                    for (int32_t t = 0; t < part; t++) {
+                        taps[first + t] = rows[t];
+                    }
+                }
+                for (int32_t t = 0; t < WINOGRAD_TAPS; t++) {
+                    g[(class->tap_h[t] - class->min_h) * 3 + class->tap_w[t] - class->min_w] = taps[class->tap_index[t]];
+                }
+                winograd_weight_vector(g, target + (size_t)c * (size_t)block + v * VEC_LANES, matrix);
+            }
+        }
+        target += (size_t)pass->run * (size_t)block;
+        k += block;
+    }
 }
 
 static void pack_float(const struct native_pass *pass, const struct mqb_conv_shape *shape, const float *weight,
@@ -130,6 +202,10 @@ static void pack_float(const struct native_pass *pass, const struct mqb_conv_sha
         }
         if (pass->narrow) {
             pack_narrow(pass, class, taps, weight, target);
+            continue;
+        }
+        if (pass->winograd) {
+            pack_winograd(pass, weight, transposed, target);
             continue;
         }
         for (int32_t g = 0; g < pass->groups; g++) {

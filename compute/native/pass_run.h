@@ -163,6 +163,10 @@ static void pass_run(const struct native_pass *pass, int32_t n, const void *in, 
         narrow_run(pass, n, in, packed, out, accumulate, scratch);
         return;
     }
+    if (pass->winograd) {
+        winograd_run(pass, n, 0, pass->out_h, in, packed, bias, out, accumulate, pad_row, scratch);
+        return;
+    }
     for (int32_t c = 0; c < pass->num_classes; c++) {
         const struct native_class *class = &pass->classes[c];
         struct pixel_walk walk = { pass, class, in, pad_row, out, 0, 0, 0 };
@@ -185,6 +189,10 @@ static void rows_run(const struct native_pass *pass, int32_t first, int32_t coun
 
     if (pass->depthwise) {
         depthwise_rows(pass, first, count, in, packed, bias, out, pad_row, scratch);
+        return;
+    }
+    if (pass->winograd) {
+        winograd_run(pass, 1, first, count, in, packed, bias, out, 0, pad_row, scratch);
         return;
     }
     const size_t skipped = (size_t)first * (size_t)pass->out_w * (size_t)pass->out_c * 4; /* the walk counts whole images */

@@ -15,7 +15,21 @@ enum {
     WAY_SIZE = 4096, /* bytes of the first-level cache after which addresses share a set, and what a set holds */
     NUM_WAYS = 8,
     NARROW_SIZE = 4 * 1024 * 1024, /* bytes of transposed rows, at most */
+    WINOGRAD_CHANNELS = 16,        /* from here on fewer products pay for the transforms */
+    WINOGRAD_SIZE = 384 * 1024,    /* bytes of a band's tiles, in and out */
+    WINOGRAD_TILES = 48,           /* but at least so many: weights and sums may have to come from far away for each band */
+    WINOGRAD_WHOLE = 4096 * 1024,  /* bytes of all tiles up to which the sums of the weight gradient stay in place */
 };
+
+static size_t size_max(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static size_t size_min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
 
 /* Sizes stay far below the address space: every product of two dimensions fits, the whole tensors are checked. */
 static int tensor_size(size_t *size, int32_t max_images, int32_t h, int32_t w, int32_t c)
@@ -177,6 +191,37 @@ static void pass_narrow(struct native_pass *pass, int32_t lanes)
     pass->narrow_left = min_w;
 }
 
+/* 3x3 kernels over neighbouring pixels, and at most 0.7 of the products, counting tiles that hang over the edge. */
+static int winograd_pays(const struct mqb_conv_shape *s, int32_t height, int32_t width)
+{
+    const int64_t tiles = (int64_t)((height + 1) / 2) * ((width + 1) / 2);
+
+    return s->r == 3 && s->s == 3 && s->stride_h == 1 && s->stride_w == 1 && s->dilation_h == 1 && s->dilation_w == 1 &&
+           s->groups == 1 && native_min(s->c, s->k) >= WINOGRAD_CHANNELS && tiles * 16 * 10 <= (int64_t)height * width * 9 * 7;
+}
+
+static size_t winograd_planes_size(int32_t channels, int32_t band)
+{
+    return 16 * native_winograd_plane(native_winograd_row(channels), band) * sizeof(float);
+}
+
+static int32_t winograd_band(const struct mqb_conv_shape *s, int32_t max_images, int32_t height, int32_t width, size_t whole)
+{
+    const size_t tile_size = 16 * (native_winograd_row(s->c) + native_winograd_row(s->k)) * sizeof(float);
+    const size_t total = (size_t)max_images * (size_t)((height + 1) / 2) * (size_t)((width + 1) / 2);
+    size_t band = native_round_up(size_max(WINOGRAD_SIZE / tile_size, WINOGRAD_TILES), WINOGRAD_TILES);
+
+    return (int32_t)(total * tile_size <= whole ? total : size_min(band, total));
+}
+
+/* A band of tiles in the place of one of pixels: a pointer a tile, and what the tiles become. */
+static void pass_winograd(struct native_pass *pass, const struct mqb_conv_shape *s, int32_t max_images)
+{
+    pass->band = winograd_band(s, max_images, pass->out_h, pass->out_w, 0);
+    pass->rows_size = pass->outs_size = native_round_up((size_t)pass->band * sizeof(void *), 64);
+    pass->planes_size = winograd_planes_size(pass->in_c, pass->band) + winograd_planes_size(pass->out_c, pass->band);
+}
+
 /* Tiles, bands, offsets of the packed weights, scratch for pointers: all that follows from the classes. */
 static void pass_finish(struct native_pass *pass, const struct native_isa *isa, int32_t integer)
 {
@@ -198,6 +243,9 @@ static void pass_finish(struct native_pass *pass, const struct native_isa *isa, 
         class->weight_offset = pass->packed_size;
         pass->packed_size += groups * width * (size_t)class->num_taps * (size_t)pass->run * (size_t)pass->unit_size;
         max_taps = class->num_taps > max_taps ? class->num_taps : max_taps;
+    }
+    if (pass->winograd) {
+        pass->packed_size = 16 * width * (size_t)pass->run * sizeof(float);
     }
     pass->packed_size = native_round_up(pass->packed_size, 64);
     pass->tile = pass->group_out <= isa->lanes ? tile[0] : tile[1];
@@ -293,7 +341,11 @@ static int pass_forward(struct mqb_conv_plan *plan, struct native_pass *pass, in
     if (!integer) {
         pass_grid(pass);
     }
+    pass->winograd = !integer && winograd_pays(s, s->p, s->q);
     pass_finish(pass, plan->isa, integer);
+    if (pass->winograd) {
+        pass_winograd(pass, s, plan->max_images);
+    }
     return integer && !pass->depthwise ? integer_offsets(plan, pass) : 0;
 }
 
@@ -354,18 +406,28 @@ static int pass_backward(struct mqb_conv_plan *plan, struct native_pass *pass)
     }
     pass_grid(pass);
     pass_narrow(pass, plan->isa->lanes);
+    pass->winograd = winograd_pays(s, s->h, s->w);
     pass_finish(pass, plan->isa, 0);
+    if (pass->winograd) {
+        pass_winograd(pass, s, plan->max_images);
+    }
     return 0;
 }
 
-static size_t size_max(size_t a, size_t b)
+/* The scratch of the weight gradient by fewer products. If all tiles fit into a band, sums need no place to rest. */
+static size_t weights_winograd(struct mqb_conv_plan *plan, size_t channels, size_t width)
 {
-    return a > b ? a : b;
-}
+    const struct mqb_conv_shape *s = &plan->shape;
+    const int64_t total = (int64_t)plan->max_images * ((s->p + 1) / 2) * ((s->q + 1) / 2);
 
-static size_t size_min(size_t a, size_t b)
-{
-    return a < b ? a : b;
+    plan->wgrad_winograd = 1;
+    plan->wgrad_tiles = winograd_band(s, plan->max_images, s->p, s->q, WINOGRAD_WHOLE);
+    if (plan->wgrad_tiles == total) {
+        channels = size_min(channels, NATIVE_MAX_TILE);
+        width = size_min(width, 2 * (size_t)plan->isa->lanes);
+    }
+    plan->sum_size = native_round_up(16 * channels * width * sizeof(float), 64);
+    return plan->sum_size + winograd_planes_size(s->c, plan->wgrad_tiles) + winograd_planes_size(s->k, plan->wgrad_tiles);
 }
 
 static void plan_sizes(struct mqb_conv_plan *plan)
@@ -387,9 +449,12 @@ static void plan_sizes(struct mqb_conv_plan *plan)
     plan->counts_size = native_round_up(taps * sizeof(int32_t), 64);
     plan->runs_size = native_round_up(taps * (size_t)plan->wgrad_rows * sizeof(struct native_run), 64);
 
-    size_t forward = plan->forward.rows_size + plan->forward.outs_size + plan->pad_size;
-    size_t backward = plan->backward.rows_size + plan->backward.outs_size;
+    size_t forward = plan->forward.rows_size + plan->forward.outs_size + plan->forward.planes_size + plan->pad_size;
+    size_t backward = plan->backward.rows_size + plan->backward.outs_size + plan->backward.planes_size;
     size_t weights = plan->sum_size + plan->counts_size + plan->runs_size + plan->pad_size;
+    if (winograd_pays(s, s->p, s->q)) {
+        weights = weights_winograd(plan, channels, width);
+    }
     plan->scratch_size = size_max(size_max(forward, backward), weights);
     plan->integer_scratch_size = plan->integer.rows_size + plan->integer.outs_size +
                                  size_max(plan->pad_integer_size, native_round_up((size_t)s->c, 64));

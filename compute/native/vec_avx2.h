@@ -63,6 +63,14 @@ static inline vec vec_add(vec a, vec b)
 {
     return _mm256_add_ps(a, b);
 }
+static inline vec vec_sub(vec a, vec b)
+{
+    return _mm256_sub_ps(a, b);
+}
+static inline vec vec_scale(vec a, float factor)
+{
+    return _mm256_mul_ps(a, _mm256_set1_ps(factor));
+}
 static inline vec vec_fma(vec a, vec b, vec c)
 {
     return _mm256_fmadd_ps(a, b, c);

@@ -57,6 +57,14 @@ static inline vec vec_add(vec a, vec b)
 {
     return _mm512_add_ps(a, b);
 }
+static inline vec vec_sub(vec a, vec b)
+{
+    return _mm512_sub_ps(a, b);
+}
+static inline vec vec_scale(vec a, float factor)
+{
+    return _mm512_mul_ps(a, _mm512_set1_ps(factor));
+}
 static inline vec vec_fma(vec a, vec b, vec c)
 {
     return _mm512_fmadd_ps(a, b, c);

@@ -62,6 +62,14 @@ static inline vec vec_add(vec a, vec b)
 {
     return (vec){ { a.v[0] + b.v[0], a.v[1] + b.v[1], a.v[2] + b.v[2], a.v[3] + b.v[3] } };
 }
+static inline vec vec_sub(vec a, vec b)
+{
+    return (vec){ { a.v[0] - b.v[0], a.v[1] - b.v[1], a.v[2] - b.v[2], a.v[3] - b.v[3] } };
+}
+static inline vec vec_scale(vec a, float factor)
+{
+    return (vec){ { a.v[0] * factor, a.v[1] * factor, a.v[2] * factor, a.v[3] * factor } };
+}
 static inline vec vec_fma(vec a, vec b, vec c)
 {
     return (vec){ { fmaf(a.v[0], b.v[0], c.v[0]), fmaf(a.v[1], b.v[1], c.v[1]), fmaf(a.v[2], b.v[2], c.v[2]),

@@ -1,0 +1,399 @@
+/*
+ * winograd.h - 3x3 kernels over neighbouring pixels with fewer products: the minimal filtering of Winograd, F(2x2, 3x3)
+ * (Lavin, Gray: Fast Algorithms for Convolutional Neural Networks, 2016), 16 products for four outputs instead of 36.
+ *
+ * A pass: output tiles of 2x2 pixels, from pixel (0, 0) on. With d the 4x4 inputs of a tile, zeros outside, and g the kernel,
+ *     y = A' [(G g G') * (B' d B)] A,
+ * the products summed over channels. The 16 positions of a tile are 16 products of matrices, tiles by channels times channels
+ * by channels, which the tile kernels of kernel_dense.h compute. The gradient at the weights is F(3x3, 2x2): the same B of x,
+ * a 2x2 tile of dy in the place of the kernel, 16 products summed over tiles, and one way back at the end.
+ *
+ * Every element is the same sums in the same order whatever the band, the vector and the number of images: transforms add
+ * elements one by one, each product's sum is one chain of fused multiply-adds over channels (gradients: over tiles), from +0.
+ */
+
+/* What a band of tiles becomes: one plane a position, in it a row a tile. */
+struct winograd_planes {
+    float *data;
+    size_t plane, row; /* floats */
+};
+
+static struct winograd_planes winograd_planes(void *data, int32_t channels, int32_t band)
+{
+    const size_t row = native_winograd_row(channels);
+
+    return (struct winograd_planes){ data, native_winograd_plane(row, band), row };
+}
+
+/* B' of four values. */
+KERNEL_INLINE void winograd_input(vec *a, vec *b, vec *c, vec *d)
+{
+    const vec first = vec_sub(*a, *c), second = vec_add(*b, *c), third = vec_sub(*c, *b), fourth = vec_sub(*b, *d);
+
+    *a = first;
+    *b = second;
+    *c = third;
+    *d = fourth;
+}
+
+/* Where the pixels of a tile from (y, x) on lie; outside the image: at `zeros`. */
+static void winograd_pixels(const float *image, int32_t height, int32_t width, int32_t channels, int32_t y, int32_t x,
+                            const int32_t size, const float *zeros, const float **pixels)
+{
+    for (int32_t i = 0; i < size; i++) {
+        const int inside = y + i >= 0 && y + i < height;
+        const float *row = image + (ptrdiff_t)(inside ? y + i : 0) * width * channels;
+
+        for (int32_t j = 0; j < size; j++) {
+            pixels[i * size + j] = inside && x + j >= 0 && x + j < width ? row + (ptrdiff_t)(x + j) * channels : zeros;
+        }
+    }
+}
+
+KERNEL_INLINE vec winograd_load(const float *p, const int32_t whole, int32_t count)
+{
+    return whole ? vec_load(p) : vec_load_part(p, count);
+}
+
+KERNEL_INLINE void winograd_input_vector(const float *const *pixels, int32_t c, const int32_t whole, int32_t count,
+                                         float *target, size_t plane)
+{
+    vec d[WINOGRAD_POSITIONS];
+
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < WINOGRAD_POSITIONS; i++) {
+        d[i] = winograd_load(pixels[i] + c, whole, count);
+    }
+    KERNEL_UNROLL
+    for (int32_t j = 0; j < 4; j++) {
+        winograd_input(&d[j], &d[4 + j], &d[8 + j], &d[12 + j]);
+    }
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < WINOGRAD_POSITIONS; i += 4) {
+        winograd_input(&d[i], &d[i + 1], &d[i + 2], &d[i + 3]);
+    }
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < WINOGRAD_POSITIONS; i++) {
+        vec_store(target + (size_t)i * plane, d[i]);
+    }
+}
+
+/* dy of a tile, as a kernel of 2x2: [g0, g0 + g1, g0 - g1, g1] in both directions; the halves come at the end. */
+KERNEL_INLINE void winograd_gradient_vector(const float *const *pixels, int32_t k, const int32_t whole, int32_t count,
+                                            float *target, size_t plane)
+{
+    vec g[4], rows[4][2];
+
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < 4; i++) {
+        g[i] = winograd_load(pixels[i] + k, whole, count);
+    }
+    KERNEL_UNROLL
+    for (int32_t j = 0; j < 2; j++) {
+        rows[0][j] = g[j];
+        rows[1][j] = vec_add(g[j], g[2 + j]);
+        rows[2][j] = vec_sub(g[j], g[2 + j]);
+        rows[3][j] = g[2 + j];
+    }
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < 4; i++) {
+        float *row = target + (size_t)(4 * i) * plane;
+
+        vec_store(row, rows[i][0]);
+        vec_store(row + plane, vec_add(rows[i][0], rows[i][1]));
+        vec_store(row + 2 * plane, vec_sub(rows[i][0], rows[i][1]));
+        vec_store(row + 3 * plane, rows[i][1]);
+    }
+}
+
+/* Which pixels tiles are made of. */
+struct winograd_source {
+    const float *data, *zeros;
+    int32_t height, width, channels;
+    int32_t top, left;               /* of the first tile, beside the image's first pixel */
+    int32_t tiles_h, tiles_w;        /* of an image */
+};
+
+/* Tiles [first, first + count) of all images' to planes; `gradient`: 2x2 pixels of dy, else 4x4 of an input. */
+KERNEL_INLINE void winograd_gather(const struct winograd_source *source, int64_t first, int32_t count, const int32_t gradient,
+                                   const struct winograd_planes *planes)
+{
+    const int32_t per_image = source->tiles_h * source->tiles_w, channels = source->channels;
+    const size_t image_size = (size_t)source->height * (size_t)source->width * (size_t)channels;
+    const float *image = source->data + (size_t)(first / per_image) * image_size;
+    int32_t y = (int32_t)(first % per_image) / source->tiles_w, x = (int32_t)(first % per_image) % source->tiles_w;
+
+    for (int32_t i = 0; i < count; i++) {
+        const float *pixels[WINOGRAD_POSITIONS];
+        float *target = planes->data + (size_t)i * planes->row;
+        int32_t c = 0;
+
+        winograd_pixels(image, source->height, source->width, channels, source->top + 2 * y, source->left + 2 * x,
+                        gradient ? 2 : 4, source->zeros, pixels);
+        for (; c + VEC_LANES <= channels; c += VEC_LANES) {
+            if (gradient) {
+                winograd_gradient_vector(pixels, c, 1, VEC_LANES, target + c, planes->plane);
+            } else {
+                winograd_input_vector(pixels, c, 1, VEC_LANES, target + c, planes->plane);
+            }
+        }
+        if (c < channels && gradient) {
+            winograd_gradient_vector(pixels, c, 0, channels - c, target + c, planes->plane);
+        } else if (c < channels) {
+            winograd_input_vector(pixels, c, 0, channels - c, target + c, planes->plane);
+        }
+        if (++x == source->tiles_w) {
+            x = 0;
+            if (++y == source->tiles_h) {
+                y = 0;
+                image += image_size;
+            }
+        }
+    }
+}
+
+static void winograd_gather_input(const struct winograd_source *source, int64_t first, int32_t count,
+                                  const struct winograd_planes *planes)
+{
+    winograd_gather(source, first, count, 0, planes);
+}
+
+static void winograd_gather_gradient(const struct winograd_source *source, int64_t first, int32_t count,
+                                     const struct winograd_planes *planes)
+{
+    winograd_gather(source, first, count, 1, planes);
+}
+
+/* ---- a pass ---- */
+
+/* The 16 products of a band: V [tile][c] times the packed U [c][k] to M [tile][k]. */
+static void winograd_products(const struct native_pass *pass, int32_t count, const void *packed, const struct winograd_planes *v,
+                              const struct winograd_planes *m, const uint8_t *const *rows, uint8_t *const *outs)
+{
+    const int32_t tiles = (count + pass->tile - 1) / pass->tile;
+    const size_t vector = (size_t)VEC_LANES * (size_t)pass->run * sizeof(float);
+    struct native_tile tile = { .num_taps = 1, .run = pass->run };
+    const uint8_t *weight = packed;
+
+    for (size_t position = 0; position < WINOGRAD_POSITIONS; position++) {
+        for (int32_t k = 0; k < pass->out_c;) {
+            const int32_t vectors = block_vectors(pass->out_c - k);
+
+            tile.width = native_min(pass->out_c - k, vectors * VEC_LANES);
+            tile.row_offset = position * v->plane * sizeof(float);
+            tile.out_offset = (position * m->plane + (size_t)k) * sizeof(float);
+            tile.weight = weight;
+            const int32_t halved = tile.width - (vectors - 1) * VEC_LANES <= VEC_HALF;
+            for (int32_t i = 0; i < tiles; i++) {
+                const int32_t begin = piece_begin(count, tiles, i), pixels = piece_begin(count, tiles, i + 1) - begin;
+
+                tile.rows = rows + begin;
+                tile.outs = outs + begin;
+                dense_kernels[halved][vectors - 1][pixels - 1](&tile);
+            }
+            weight += (size_t)vectors * vector;
+            k += vectors * VEC_LANES;
+        }
+    }
+}
+
+KERNEL_INLINE void winograd_output_vector(const float *source, size_t plane, const float *bias, int32_t accumulate,
+                                          const int32_t whole, int32_t count, float *const *outs, int32_t k)
+{
+    vec m[WINOGRAD_POSITIONS], rows[2][4];
+
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < WINOGRAD_POSITIONS; i++) {
+        m[i] = vec_load(source + (size_t)i * plane);
+    }
+    KERNEL_UNROLL
+    for (int32_t j = 0; j < 4; j++) {
+        rows[0][j] = vec_add(vec_add(m[j], m[4 + j]), m[8 + j]);
+        rows[1][j] = vec_sub(vec_sub(m[4 + j], m[8 + j]), m[12 + j]);
+    }
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < 2; i++) {
+        vec y[2] = { vec_add(vec_add(rows[i][0], rows[i][1]), rows[i][2]), vec_sub(vec_sub(rows[i][1], rows[i][2]), rows[i][3]) };
+
+        KERNEL_UNROLL
+        for (int32_t j = 0; j < 2; j++) {
+            float *out = outs[i * 2 + j];
+
+            if (out == NULL) {
+                continue;
+            }
+            if (bias != NULL) {
+                y[j] = vec_add(y[j], winograd_load(bias + k, whole, count));
+            }
+            if (accumulate != 0) {
+                y[j] = vec_add(winograd_load(out + k, whole, count), y[j]);
+            }
+            if (whole) {
+                vec_store(out + k, y[j]);
+            } else {
+                vec_store_part(out + k, y[j], count);
+            }
+        }
+    }
+}
+
+/* Rows of a pass, and the tiles that they lie in. */
+struct winograd_part {
+    int32_t first, count; /* output rows of an image; if there are several images, all */
+    int32_t begin;        /* output row of the first tile */
+    int32_t tiles_h, tiles_w;
+};
+
+/* M of tiles [first, first + count) to the pixels of the part that there are; `out`: where its first row lies. */
+static void winograd_scatter(const struct native_pass *pass, const struct winograd_part *part, int64_t first, int32_t count,
+                             const struct winograd_planes *m, const float *bias, int32_t accumulate, float *out)
+{
+    const int32_t per_image = part->tiles_w * part->tiles_h, channels = pass->out_c;
+    const ptrdiff_t row = (ptrdiff_t)pass->out_w * channels;
+
+    for (int32_t i = 0; i < count; i++) {
+        const int64_t image = (first + i) / per_image;
+        const int32_t tile = (int32_t)((first + i) % per_image), x = tile % part->tiles_w * 2;
+        const int32_t y = part->begin + tile / part->tiles_w * 2 - part->first; /* in the part; -1: only the second row is */
+        const float *source = m->data + (size_t)i * m->row;
+        float *outs[4] = { NULL, NULL, NULL, NULL };
+        int32_t k = 0;
+
+        for (int32_t j = 0; j < 4; j++) {
+            if (y + j / 2 >= 0 && y + j / 2 < part->count && x + j % 2 < pass->out_w) {
+                outs[j] = out + (image * pass->out_h + y + j / 2) * row + (ptrdiff_t)(x + j % 2) * channels;
+            }
+        }
+        for (; k + VEC_LANES <= channels; k += VEC_LANES) {
+            winograd_output_vector(source + k, m->plane, bias, accumulate, 1, VEC_LANES, outs, k);
+        }
+        if (k < channels) {
+            winograd_output_vector(source + k, m->plane, bias, accumulate, 0, channels - k, outs, k);
+        }
+    }
+}
+
+/* Output rows [first_row, first_row + num_rows) of `n` images; of one image only, if these are not all. */
+static void winograd_run(const struct native_pass *pass, int32_t n, int32_t first_row, int32_t num_rows, const float *in,
+                         const void *packed, const float *bias, float *out, int32_t accumulate, const float *zeros,
+                         uint8_t *scratch)
+{
+    const int32_t begin = first_row - first_row % 2;
+    const struct winograd_part part = { first_row, num_rows, begin, (first_row + num_rows - begin + 1) / 2, (pass->out_w + 1) / 2 };
+    const struct winograd_source source = {
+        in,          zeros,       pass->in_h, pass->in_w, pass->in_c, begin + pass->classes->min_h, pass->classes->min_w,
+        part.tiles_h, part.tiles_w
+    };
+    const uint8_t **rows = (const uint8_t **)(void *)scratch;
+    uint8_t **outs = (uint8_t **)(void *)(scratch + pass->rows_size);
+    uint8_t *data = scratch + pass->rows_size + pass->outs_size;
+    const struct winograd_planes v = winograd_planes(data, pass->in_c, pass->band);
+    const struct winograd_planes m =
+        winograd_planes(data + WINOGRAD_POSITIONS * v.plane * sizeof(float), pass->out_c, pass->band);
+    const int64_t total = (int64_t)n * part.tiles_h * part.tiles_w;
+
+    for (int32_t i = 0; i < pass->band; i++) {
+        rows[i] = (const uint8_t *)(v.data + (size_t)i * v.row);
+        outs[i] = (uint8_t *)(m.data + (size_t)i * m.row);
+    }
+    for (int64_t first = 0; first < total; first += pass->band) {
+        const int32_t count = total - first < pass->band ? (int32_t)(total - first) : pass->band;
+
+        winograd_gather_input(&source, first, count, &v);
+        winograd_products(pass, count, packed, &v, &m, rows, outs);
+        winograd_scatter(pass, &part, first, count, &m, bias, accumulate, out);
+    }
+}
+
+/* ---- the gradient at the weights ---- */
+
+/* Sums [16][channels][block] to the gradient's [9][channels][block], in their place. */
+static void winograd_weight_sums(float *sums, int32_t channels, int32_t block)
+{
+    const size_t plane = (size_t)channels * (size_t)block;
+
+    for (size_t i = 0; i < plane; i += VEC_LANES) {
+        vec m[WINOGRAD_POSITIONS], rows[3][4];
+
+        KERNEL_UNROLL
+        for (int32_t j = 0; j < WINOGRAD_POSITIONS; j++) {
+            m[j] = vec_load(sums + (size_t)j * plane + i);
+        }
+        KERNEL_UNROLL
+        for (int32_t j = 0; j < 4; j++) {
+            const vec sum = vec_scale(vec_add(m[4 + j], m[8 + j]), 0.5f);
+
+            rows[0][j] = vec_add(m[j], sum);
+            rows[1][j] = vec_scale(vec_sub(m[4 + j], m[8 + j]), 0.5f);
+            rows[2][j] = vec_sub(sum, m[12 + j]);
+        }
+        KERNEL_UNROLL
+        for (int32_t j = 0; j < 3; j++) {
+            const vec sum = vec_scale(vec_add(rows[j][1], rows[j][2]), 0.5f);
+            float *target = sums + (size_t)(3 * j) * plane + i;
+
+            vec_store(target, vec_add(rows[j][0], sum));
+            vec_store(target + plane, vec_scale(vec_sub(rows[j][1], rows[j][2]), 0.5f));
+            vec_store(target + 2 * plane, vec_sub(sum, rows[j][3]));
+        }
+    }
+}
+
+/* The products of a band, added to the sums; with the last band they go to ONNX order. */
+static void winograd_sums(const struct mqb_conv_plan *plan, int32_t count, int32_t first, int32_t last, int32_t resting,
+                          const struct winograd_planes *v, const struct winograd_planes *d, float *sums, float *dw)
+{
+    const struct mqb_conv_shape *shape = &plan->shape;
+    struct native_run run = { .count = count };
+    struct sum_tile tile = { .runs = &run, .num_runs = 1, .x_step = v->row, .dy_step = d->row, .first = first };
+
+    for (int32_t k = 0; k < shape->k;) {
+        const int32_t vectors = block_vectors(shape->k - k), block = vectors * VEC_LANES;
+        const int32_t most = vectors == 1 ? VEC_TILE1 : VEC_TILE2, tiles = (shape->c + most - 1) / most;
+
+        tile.dy_offset = k;
+        tile.width = native_min(shape->k - k, block);
+        const int32_t halved = tile.width - (vectors - 1) * VEC_LANES <= VEC_HALF;
+        for (int32_t i = 0; i < tiles; i++) {
+            const int32_t c = piece_begin(shape->c, tiles, i), channels = piece_begin(shape->c, tiles, i + 1) - c;
+            const size_t size = (size_t)channels * (size_t)block;
+
+            tile.x_offset = c;
+            for (size_t position = 0; position < WINOGRAD_POSITIONS; position++) {
+                run.x = v->data + position * v->plane;
+                run.dy = d->data + position * d->plane;
+                tile.sums = sums + position * size;
+                sum_kernels[halved][vectors - 1][channels - 1](&tile);
+            }
+            if (last) {
+                winograd_weight_sums(sums, channels, block);
+                sums_unpack(shape, sums, channels, block, tile.width, dw + ((size_t)k * (size_t)shape->c + (size_t)c) * 9);
+            }
+            sums += resting ? WINOGRAD_POSITIONS * size : 0;
+        }
+        k += block;
+    }
+}
+
+static void winograd_weights(const struct mqb_conv_plan *plan, int32_t n, const float *x, const float *dy, float *dw,
+                             uint8_t *scratch)
+{
+    const struct mqb_conv_shape *shape = &plan->shape;
+    const struct winograd_source inputs = {
+        x, plan->zeros, shape->h, shape->w, shape->c, -shape->pad_top, -shape->pad_left, (shape->p + 1) / 2, (shape->q + 1) / 2
+    };
+    const struct winograd_source outputs = { dy, plan->zeros, shape->p, shape->q, shape->k, 0, 0, inputs.tiles_h, inputs.tiles_w };
+    const int64_t total = (int64_t)n * inputs.tiles_h * inputs.tiles_w;
+    const int32_t band = plan->wgrad_tiles, resting = total > band;
+    float *sums = (float *)(void *)scratch;
+    const struct winograd_planes v = winograd_planes(scratch + plan->sum_size, shape->c, band);
+    const struct winograd_planes d = winograd_planes(v.data + WINOGRAD_POSITIONS * v.plane, shape->k, band);
+
+    for (int64_t first = 0; first < total; first += band) {
+        const int32_t count = total - first < band ? (int32_t)(total - first) : band;
+
+        winograd_gather_input(&inputs, first, count, &v);
+        winograd_gather_gradient(&outputs, first, count, &d);
+        winograd_sums(plan, count, first == 0, first + count == total, resting, &v, &d, sums, dw);
+    }
+}
