@@ -22,6 +22,7 @@ enum {
     NATIVE_NARROW_CHANNELS = 3,
     NATIVE_NARROW_TAPS = 128,
     NATIVE_GRID_COLS = 5,
+    NATIVE_WINOGRAD_GROUP = 48, /* input channels of the weight gradient whose tiles lie together */
     NATIVE_PIXEL_TAPS = 9, /* depthwise: up to here a pixel at a time, the weights in registers */
 };
 
@@ -163,18 +164,20 @@ static inline int32_t native_max(int32_t a, int32_t b)
     return a > b ? a : b;
 }
 
-/* Winograd's planes of a band of tiles, in floats: from tile to tile, and from position to position. No multiple of the bytes
- * after which addresses share a set of the cache. */
-static inline size_t native_winograd_row(int32_t channels)
-{
-    const size_t row = native_round_up((size_t)channels, 16);
+/* Where Winograd's kernels keep the channels of a band of tiles: in groups, in a group one plane a position, in a plane a row a
+ * tile. No step is a multiple of the bytes after which addresses share a set of the cache. */
+struct native_planes {
+    size_t group, plane, row; /* floats from one to the next */
+    size_t size;              /* bytes */
+    int32_t channels;         /* of a group, a multiple of a vector's */
+};
 
-    return row % 256 == 0 ? row + 16 : row;
-}
-
-static inline size_t native_winograd_plane(size_t row, int32_t band)
+static inline struct native_planes native_planes(int32_t channels, int32_t most, int32_t band)
 {
-    return row * (size_t)band + 16;
+    const size_t width = native_round_up((size_t)native_min(channels, most), 16), row = width % 256 == 0 ? width + 16 : width;
+    const size_t plane = row * (size_t)band + 16, group = 16 * plane, groups = ((size_t)channels + width - 1) / width;
+
+    return (struct native_planes){ group, plane, row, groups * group * sizeof(float), (int32_t)width };
 }
 
 /* floor(a / b), b > 0 */

@@ -16,7 +16,9 @@ enum {
     NUM_WAYS = 8,
     NARROW_SIZE = 4 * 1024 * 1024, /* bytes of transposed rows, at most */
     WINOGRAD_CHANNELS = 16,        /* from here on fewer products pay for the transforms */
-    WINOGRAD_SIZE = 384 * 1024,    /* bytes of a band's tiles, in and out */
+    WINOGRAD_PASS = 70,            /* percent of the products that pay, */
+    WINOGRAD_SUMS = 55,            /* and for the weight gradient, which sees no padding otherwise and has a way back */
+    WINOGRAD_SIZE = 128 * 1024,    /* bytes of a band's tiles, in and out */
     WINOGRAD_TILES = 48,           /* but at least so many: weights and sums may have to come from far away for each band */
     WINOGRAD_WHOLE = 4096 * 1024,  /* bytes of all tiles up to which the sums of the weight gradient stay in place */
 };
@@ -191,23 +193,18 @@ static void pass_narrow(struct native_pass *pass, int32_t lanes)
     pass->narrow_left = min_w;
 }
 
-/* 3x3 kernels over neighbouring pixels, and at most 0.7 of the products, counting tiles that hang over the edge. */
-static int winograd_pays(const struct mqb_conv_shape *s, int32_t height, int32_t width)
+/* 3x3 kernels over neighbouring pixels, and at most `percent` of the products, counting tiles that hang over the edge. */
+static int winograd_pays(const struct mqb_conv_shape *s, int32_t height, int32_t width, int32_t percent)
 {
     const int64_t tiles = (int64_t)((height + 1) / 2) * ((width + 1) / 2);
 
     return s->r == 3 && s->s == 3 && s->stride_h == 1 && s->stride_w == 1 && s->dilation_h == 1 && s->dilation_w == 1 &&
-           s->groups == 1 && native_min(s->c, s->k) >= WINOGRAD_CHANNELS && tiles * 16 * 10 <= (int64_t)height * width * 9 * 7;
-}
-
-static size_t winograd_planes_size(int32_t channels, int32_t band)
-{
-    return 16 * native_winograd_plane(native_winograd_row(channels), band) * sizeof(float);
+           s->groups == 1 && native_min(s->c, s->k) >= WINOGRAD_CHANNELS && tiles * 16 * 100 <= (int64_t)height * width * 9 * percent;
 }
 
 static int32_t winograd_band(const struct mqb_conv_shape *s, int32_t max_images, int32_t height, int32_t width, size_t whole)
 {
-    const size_t tile_size = 16 * (native_winograd_row(s->c) + native_winograd_row(s->k)) * sizeof(float);
+    const size_t tile_size = native_planes(s->c, s->c, 1).size + native_planes(s->k, s->k, 1).size;
     const size_t total = (size_t)max_images * (size_t)((height + 1) / 2) * (size_t)((width + 1) / 2);
     size_t band = native_round_up(size_max(WINOGRAD_SIZE / tile_size, WINOGRAD_TILES), WINOGRAD_TILES);
 
@@ -219,7 +216,7 @@ static void pass_winograd(struct native_pass *pass, const struct mqb_conv_shape 
 {
     pass->band = winograd_band(s, max_images, pass->out_h, pass->out_w, 0);
     pass->rows_size = pass->outs_size = native_round_up((size_t)pass->band * sizeof(void *), 64);
-    pass->planes_size = winograd_planes_size(pass->in_c, pass->band) + winograd_planes_size(pass->out_c, pass->band);
+    pass->planes_size = native_planes(pass->in_c, pass->in_c, pass->band).size + native_planes(pass->out_c, pass->out_c, pass->band).size;
 }
 
 /* Tiles, bands, offsets of the packed weights, scratch for pointers: all that follows from the classes. */
@@ -341,7 +338,7 @@ static int pass_forward(struct mqb_conv_plan *plan, struct native_pass *pass, in
     if (!integer) {
         pass_grid(pass);
     }
-    pass->winograd = !integer && winograd_pays(s, s->p, s->q);
+    pass->winograd = !integer && winograd_pays(s, s->p, s->q, WINOGRAD_PASS);
     pass_finish(pass, plan->isa, integer);
     if (pass->winograd) {
         pass_winograd(pass, s, plan->max_images);
@@ -406,7 +403,7 @@ static int pass_backward(struct mqb_conv_plan *plan, struct native_pass *pass)
     }
     pass_grid(pass);
     pass_narrow(pass, plan->isa->lanes);
-    pass->winograd = winograd_pays(s, s->h, s->w);
+    pass->winograd = winograd_pays(s, s->h, s->w, WINOGRAD_PASS);
     pass_finish(pass, plan->isa, 0);
     if (pass->winograd) {
         pass_winograd(pass, s, plan->max_images);
@@ -427,7 +424,8 @@ static size_t weights_winograd(struct mqb_conv_plan *plan, size_t channels, size
         width = size_min(width, 2 * (size_t)plan->isa->lanes);
     }
     plan->sum_size = native_round_up(16 * channels * width * sizeof(float), 64);
-    return plan->sum_size + winograd_planes_size(s->c, plan->wgrad_tiles) + winograd_planes_size(s->k, plan->wgrad_tiles);
+    return plan->sum_size + native_planes(s->c, NATIVE_WINOGRAD_GROUP, plan->wgrad_tiles).size +
+           native_planes(s->k, 2 * plan->isa->lanes, plan->wgrad_tiles).size;
 }
 
 static void plan_sizes(struct mqb_conv_plan *plan)
@@ -452,7 +450,7 @@ static void plan_sizes(struct mqb_conv_plan *plan)
     size_t forward = plan->forward.rows_size + plan->forward.outs_size + plan->forward.planes_size + plan->pad_size;
     size_t backward = plan->backward.rows_size + plan->backward.outs_size + plan->backward.planes_size;
     size_t weights = plan->sum_size + plan->counts_size + plan->runs_size + plan->pad_size;
-    if (winograd_pays(s, s->p, s->q)) {
+    if (winograd_pays(s, s->p, s->q, WINOGRAD_SUMS)) {
         weights = weights_winograd(plan, channels, width);
     }
     plan->scratch_size = size_max(size_max(forward, backward), weights);

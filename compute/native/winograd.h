@@ -12,18 +12,11 @@
  * elements one by one, each product's sum is one chain of fused multiply-adds over channels (gradients: over tiles), from +0.
  */
 
-/* What a band of tiles becomes: one plane a position, in it a row a tile. */
+/* What a band of tiles becomes. */
 struct winograd_planes {
     float *data;
-    size_t plane, row; /* floats */
+    struct native_planes at;
 };
-
-static struct winograd_planes winograd_planes(void *data, int32_t channels, int32_t band)
-{
-    const size_t row = native_winograd_row(channels);
-
-    return (struct winograd_planes){ data, native_winograd_plane(row, band), row };
-}
 
 /* B' of four values. */
 KERNEL_INLINE void winograd_input(vec *a, vec *b, vec *c, vec *d)
@@ -125,22 +118,28 @@ KERNEL_INLINE void winograd_gather(const struct winograd_source *source, int64_t
 
     for (int32_t i = 0; i < count; i++) {
         const float *pixels[WINOGRAD_POSITIONS];
-        float *target = planes->data + (size_t)i * planes->row;
-        int32_t c = 0;
+        float *group = planes->data + (size_t)i * planes->at.row;
 
         winograd_pixels(image, source->height, source->width, channels, source->top + 2 * y, source->left + 2 * x,
                         gradient ? 2 : 4, source->zeros, pixels);
-        for (; c + VEC_LANES <= channels; c += VEC_LANES) {
-            if (gradient) {
-                winograd_gradient_vector(pixels, c, 1, VEC_LANES, target + c, planes->plane);
-            } else {
-                winograd_input_vector(pixels, c, 1, VEC_LANES, target + c, planes->plane);
+        for (int32_t begin = 0; begin < channels; begin += planes->at.channels) {
+            const int32_t end = native_min(begin + planes->at.channels, channels);
+            float *target = group - begin;
+            int32_t c = begin;
+
+            for (; c + VEC_LANES <= end; c += VEC_LANES) {
+                if (gradient) {
+                    winograd_gradient_vector(pixels, c, 1, VEC_LANES, target + c, planes->at.plane);
+                } else {
+                    winograd_input_vector(pixels, c, 1, VEC_LANES, target + c, planes->at.plane);
+                }
             }
-        }
-        if (c < channels && gradient) {
-            winograd_gradient_vector(pixels, c, 0, channels - c, target + c, planes->plane);
-        } else if (c < channels) {
-            winograd_input_vector(pixels, c, 0, channels - c, target + c, planes->plane);
+            if (c < end && gradient) {
+                winograd_gradient_vector(pixels, c, 0, end - c, target + c, planes->at.plane);
+            } else if (c < end) {
+                winograd_input_vector(pixels, c, 0, end - c, target + c, planes->at.plane);
+            }
+            group += planes->at.group;
         }
         if (++x == source->tiles_w) {
             x = 0;
@@ -180,8 +179,8 @@ static void winograd_products(const struct native_pass *pass, int32_t count, con
             const int32_t vectors = block_vectors(pass->out_c - k);
 
             tile.width = native_min(pass->out_c - k, vectors * VEC_LANES);
-            tile.row_offset = position * v->plane * sizeof(float);
-            tile.out_offset = (position * m->plane + (size_t)k) * sizeof(float);
+            tile.row_offset = position * v->at.plane * sizeof(float);
+            tile.out_offset = (position * m->at.plane + (size_t)k) * sizeof(float);
             tile.weight = weight;
             const int32_t halved = tile.width - (vectors - 1) * VEC_LANES <= VEC_HALF;
             for (int32_t i = 0; i < tiles; i++) {
@@ -255,7 +254,7 @@ static void winograd_scatter(const struct native_pass *pass, const struct winogr
         const int64_t image = (first + i) / per_image;
         const int32_t tile = (int32_t)((first + i) % per_image), x = tile % part->tiles_w * 2;
         const int32_t y = part->begin + tile / part->tiles_w * 2 - part->first; /* in the part; -1: only the second row is */
-        const float *source = m->data + (size_t)i * m->row;
+        const float *source = m->data + (size_t)i * m->at.row;
         float *outs[4] = { NULL, NULL, NULL, NULL };
         int32_t k = 0;
 
@@ -265,10 +264,10 @@ static void winograd_scatter(const struct native_pass *pass, const struct winogr
             }
         }
         for (; k + VEC_LANES <= channels; k += VEC_LANES) {
-            winograd_output_vector(source + k, m->plane, bias, accumulate, 1, VEC_LANES, outs, k);
+            winograd_output_vector(source + k, m->at.plane, bias, accumulate, 1, VEC_LANES, outs, k);
         }
         if (k < channels) {
-            winograd_output_vector(source + k, m->plane, bias, accumulate, 0, channels - k, outs, k);
+            winograd_output_vector(source + k, m->at.plane, bias, accumulate, 0, channels - k, outs, k);
         }
     }
 }
@@ -287,14 +286,13 @@ static void winograd_run(const struct native_pass *pass, int32_t n, int32_t firs
     const uint8_t **rows = (const uint8_t **)(void *)scratch;
     uint8_t **outs = (uint8_t **)(void *)(scratch + pass->rows_size);
     uint8_t *data = scratch + pass->rows_size + pass->outs_size;
-    const struct winograd_planes v = winograd_planes(data, pass->in_c, pass->band);
-    const struct winograd_planes m =
-        winograd_planes(data + WINOGRAD_POSITIONS * v.plane * sizeof(float), pass->out_c, pass->band);
+    const struct winograd_planes v = { (float *)(void *)data, native_planes(pass->in_c, pass->in_c, pass->band) };
+    const struct winograd_planes m = { (float *)(void *)(data + v.at.size), native_planes(pass->out_c, pass->out_c, pass->band) };
     const int64_t total = (int64_t)n * part.tiles_h * part.tiles_w;
 
     for (int32_t i = 0; i < pass->band; i++) {
-        rows[i] = (const uint8_t *)(v.data + (size_t)i * v.row);
-        outs[i] = (uint8_t *)(m.data + (size_t)i * m.row);
+        rows[i] = (const uint8_t *)(v.data + (size_t)i * v.at.row);
+        outs[i] = (uint8_t *)(m.data + (size_t)i * m.at.row);
     }
     for (int64_t first = 0; first < total; first += pass->band) {
         const int32_t count = total - first < pass->band ? (int32_t)(total - first) : pass->band;
@@ -339,39 +337,60 @@ static void winograd_weight_sums(float *sums, int32_t channels, int32_t block)
     }
 }
 
-/* The products of a band, added to the sums; with the last band they go to ONNX order. */
-static void winograd_sums(const struct mqb_conv_plan *plan, int32_t count, int32_t first, int32_t last, int32_t resting,
-                          const struct winograd_planes *v, const struct winograd_planes *d, float *sums, float *dw)
+/* A band of the gradient at the weights: x and dy of its tiles, first and last of the call. */
+struct winograd_band {
+    struct winograd_planes v, d;
+    int32_t count;
+    int32_t first, last;
+};
+
+/* The sums of `channels` input channels from `c` on and one block of output channels. */
+static void winograd_tile(const struct mqb_conv_plan *plan, const struct winograd_band *band, int32_t c, int32_t channels,
+                          int32_t k, int32_t vectors, float *sums, float *dw)
 {
     const struct mqb_conv_shape *shape = &plan->shape;
-    struct native_run run = { .count = count };
-    struct sum_tile tile = { .runs = &run, .num_runs = 1, .x_step = v->row, .dy_step = d->row, .first = first };
+    const int32_t block = vectors * VEC_LANES, width = native_min(shape->k - k, block);
+    const int32_t halved = width - (vectors - 1) * VEC_LANES <= VEC_HALF;
+    struct native_run run = { .count = band->count };
+    struct sum_tile tile = { .runs = &run, .num_runs = 1, .x_step = band->v.at.row, .dy_step = band->d.at.row, .width = width,
+                             .first = band->first };
+    const float *v = band->v.data + (size_t)(c / band->v.at.channels) * band->v.at.group + c % band->v.at.channels;
+    const float *d = band->d.data + (size_t)(k / band->d.at.channels) * band->d.at.group;
 
-    for (int32_t k = 0; k < shape->k;) {
-        const int32_t vectors = block_vectors(shape->k - k), block = vectors * VEC_LANES;
-        const int32_t most = vectors == 1 ? VEC_TILE1 : VEC_TILE2, tiles = (shape->c + most - 1) / most;
+    for (size_t position = 0; position < WINOGRAD_POSITIONS; position++) {
+        run.x = v + position * band->v.at.plane;
+        run.dy = d + position * band->d.at.plane;
+        tile.sums = sums + position * (size_t)channels * (size_t)block;
+        sum_kernels[halved][vectors - 1][channels - 1](&tile);
+    }
+    if (band->last) {
+        winograd_weight_sums(sums, channels, block);
+        sums_unpack(shape, sums, channels, block, width, dw + ((size_t)k * (size_t)shape->c + (size_t)c) * WINOGRAD_TAPS);
+    }
+}
 
-        tile.dy_offset = k;
-        tile.width = native_min(shape->k - k, block);
-        const int32_t halved = tile.width - (vectors - 1) * VEC_LANES <= VEC_HALF;
-        for (int32_t i = 0; i < tiles; i++) {
-            const int32_t c = piece_begin(shape->c, tiles, i), channels = piece_begin(shape->c, tiles, i + 1) - c;
-            const size_t size = (size_t)channels * (size_t)block;
+/* The products of a band, added to the sums; with the last band they go to ONNX order. Input channels are taken a
+ * group at a time, so that it stays in the cache for all blocks of output channels. */
+static void winograd_sums(const struct mqb_conv_plan *plan, const struct winograd_band *band, int32_t resting, float *sums,
+                          float *dw)
+{
+    const struct mqb_conv_shape *shape = &plan->shape;
 
-            tile.x_offset = c;
-            for (size_t position = 0; position < WINOGRAD_POSITIONS; position++) {
-                run.x = v->data + position * v->plane;
-                run.dy = d->data + position * d->plane;
-                tile.sums = sums + position * size;
-                sum_kernels[halved][vectors - 1][channels - 1](&tile);
+    for (int32_t begin = 0; begin < shape->c; begin += NATIVE_WINOGRAD_GROUP) {
+        const int32_t group = native_min(shape->c - begin, NATIVE_WINOGRAD_GROUP);
+
+        for (int32_t k = 0; k < shape->k;) {
+            const int32_t vectors = block_vectors(shape->k - k), most = vectors == 1 ? VEC_TILE1 : VEC_TILE2;
+            const int32_t tiles = (group + most - 1) / most;
+
+            for (int32_t i = 0; i < tiles; i++) {
+                const int32_t c = piece_begin(group, tiles, i), channels = piece_begin(group, tiles, i + 1) - c;
+
+                winograd_tile(plan, band, begin + c, channels, k, vectors, sums, dw);
+                sums += resting ? WINOGRAD_POSITIONS * channels * vectors * VEC_LANES : 0;
             }
-            if (last) {
-                winograd_weight_sums(sums, channels, block);
-                sums_unpack(shape, sums, channels, block, tile.width, dw + ((size_t)k * (size_t)shape->c + (size_t)c) * 9);
-            }
-            sums += resting ? WINOGRAD_POSITIONS * size : 0;
+            k += vectors * VEC_LANES;
         }
-        k += block;
     }
 }
 
@@ -386,14 +405,16 @@ static void winograd_weights(const struct mqb_conv_plan *plan, int32_t n, const 
     const int64_t total = (int64_t)n * inputs.tiles_h * inputs.tiles_w;
     const int32_t band = plan->wgrad_tiles, resting = total > band;
     float *sums = (float *)(void *)scratch;
-    const struct winograd_planes v = winograd_planes(scratch + plan->sum_size, shape->c, band);
-    const struct winograd_planes d = winograd_planes(v.data + WINOGRAD_POSITIONS * v.plane, shape->k, band);
+    struct winograd_band part = { .v = { (float *)(void *)(scratch + plan->sum_size), native_planes(shape->c, NATIVE_WINOGRAD_GROUP, band) } };
 
+    part.d.data = part.v.data + part.v.at.size / sizeof(float);
+    part.d.at = native_planes(shape->k, 2 * VEC_LANES, band);
     for (int64_t first = 0; first < total; first += band) {
-        const int32_t count = total - first < band ? (int32_t)(total - first) : band;
-
-        winograd_gather_input(&inputs, first, count, &v);
-        winograd_gather_gradient(&outputs, first, count, &d);
-        winograd_sums(plan, count, first == 0, first + count == total, resting, &v, &d, sums, dw);
+        part.count = total - first < band ? (int32_t)(total - first) : band;
+        part.first = first == 0;
+        part.last = first + part.count == total;
+        winograd_gather_input(&inputs, first, part.count, &part.v);
+        winograd_gather_gradient(&outputs, first, part.count, &part.d);
+        winograd_sums(plan, &part, resting, sums, dw);
     }
 }
