@@ -18,6 +18,12 @@ struct winograd_planes {
     struct native_planes at;
 };
 
+/* Where a channel of the first tile lies, in its group. */
+static const float *winograd_channel(const struct winograd_planes *planes, int32_t channel)
+{
+    return planes->data + (size_t)(channel / planes->at.channels) * planes->at.group + channel % planes->at.channels;
+}
+
 /* B' of four values. */
 KERNEL_INLINE void winograd_input(vec *a, vec *b, vec *c, vec *d)
 {
@@ -354,8 +360,7 @@ static void winograd_tile(const struct mqb_conv_plan *plan, const struct winogra
     struct native_run run = { .count = band->count };
     struct sum_tile tile = { .runs = &run, .num_runs = 1, .x_step = band->v.at.row, .dy_step = band->d.at.row, .width = width,
                              .first = band->first };
-    const float *v = band->v.data + (size_t)(c / band->v.at.channels) * band->v.at.group + c % band->v.at.channels;
-    const float *d = band->d.data + (size_t)(k / band->d.at.channels) * band->d.at.group;
+    const float *v = winograd_channel(&band->v, c), *d = winograd_channel(&band->d, k);
 
     for (size_t position = 0; position < WINOGRAD_POSITIONS; position++) {
         run.x = v + position * band->v.at.plane;
