@@ -71,7 +71,9 @@ static size_t native_scratch_size(const struct mqb_conv_plan *plan)
 
 static void native_conv_pack(const struct mqb_conv_plan *plan, const float *weight, int32_t gradients, void *packed)
 {
-    plan->isa->pack_float(&plan->forward, &plan->shape, weight, 0, packed);
+    if (gradients != 2) {
+        plan->isa->pack_float(&plan->forward, &plan->shape, weight, 0, packed);
+    }
     if (gradients != 0) {
         void *backward = (uint8_t *)packed + native_round_up(plan->forward.packed_size, 64);
 

@@ -3,12 +3,15 @@
 
 #include <mqbench/compute.h>
 
+#include <pthread.h>
 #include <string.h>
 
 struct convolve {
     struct mqb_conv_plan *plan;
     void *packed;
     struct mqb_convolve_integer *integer; /* or NULL */
+    pthread_mutex_t mutex;
+    bool forward_packed; /* the weights of this step, for a forward pass in float; under the mutex */
     size_t scratch_size; /* the provider's part; the bias's sums follow */
     size_t floats_at;    /* where in scratch a grain's floats stand that are made of codes */
 };
@@ -22,6 +25,10 @@ mqb_status mqb_convolve_create(struct mqb_op_context *context, const struct mqb_
     struct convolve *conv = mqb_allocate(sizeof(*conv));
     if (!conv)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for its plan");
+    if (pthread_mutex_init(&conv->mutex, NULL) != 0) {
+        mqb_deallocate(conv);
+        return mqb_fail(error, MQB_ERR_MEMORY, "no mutex for its plan");
+    }
     context->state = conv;
     mqb_status status = compute->conv_create(context->host, shape, context->max_images, &conv->plan, error);
     if (status)
@@ -49,6 +56,7 @@ void mqb_convolve_destroy(struct mqb_op_context *context)
     context->compute->conv_destroy(conv->plan);
     mqb_convolve_integer_destroy(conv->integer);
     mqb_deallocate(conv->packed);
+    pthread_mutex_destroy(&conv->mutex);
     mqb_deallocate(conv);
     context->state = NULL;
 }
@@ -57,10 +65,23 @@ mqb_status mqb_convolve_prepare(struct mqb_op_context *context, struct mqb_error
 {
     struct convolve *conv = context->state;
     (void)error;
-    context->compute->conv_pack(conv->plan, context->fixed[1], context->gradients, conv->packed);
-    if (conv->integer)
-        mqb_convolve_integer_prepare(context, conv->integer);
+    conv->forward_packed = !conv->integer || !mqb_convolve_integer_prepare(context, conv->integer);
+    if (conv->forward_packed)
+        context->compute->conv_pack(conv->plan, context->fixed[1], context->gradients, conv->packed);
+    else if (context->gradients)
+        context->compute->conv_pack(conv->plan, context->fixed[1], 2, conv->packed);
     return MQB_OK;
+}
+
+/* Only a grain whose input has no codes comes here in a step that runs in integers. */
+static void pack_forward(const struct mqb_op_context *context)
+{
+    struct convolve *conv = context->state;
+    pthread_mutex_lock(&conv->mutex);
+    if (!conv->forward_packed)
+        context->compute->conv_pack(conv->plan, context->fixed[1], 0, conv->packed);
+    conv->forward_packed = true;
+    pthread_mutex_unlock(&conv->mutex);
 }
 
 /* Input 0 as floats; of codes they are made in scratch. */
@@ -79,6 +100,7 @@ void mqb_convolve_forward(const struct mqb_op_context *context, const struct mqb
     const struct convolve *conv = context->state;
     if (conv->integer && mqb_convolve_integer_forward(context, conv->integer, grain))
         return;
+    pack_forward(context);
     context->compute->conv_forward(conv->plan, grain->images, convolve_floats(context, grain), conv->packed, context->fixed[2],
                                    grain->out, grain->scratch);
 }

@@ -105,16 +105,17 @@ static bool integer_weights(struct mqb_convolve_integer *integer, const float *w
     return true;
 }
 
-void mqb_convolve_integer_prepare(const struct mqb_op_context *context, struct mqb_convolve_integer *integer)
+bool mqb_convolve_integer_prepare(const struct mqb_op_context *context, struct mqb_convolve_integer *integer)
 {
     const struct mqb_code_grid *weight = &integer->weight_point->grid;
     int32_t weight_channels = integer->weight_point->scheme.per_channel ? integer->channels : 1;
     integer->ready = false;
     if (weight->num_channels != weight_channels || !mqb_codes_grid(integer->x_point, &integer->x) ||
         !integer_weights(integer, context->fixed[1]))
-        return;
+        return false;
     context->compute->iconv_pack(integer->plan, integer->weight, integer->packed);
     integer->ready = true;
+    return true;
 }
 
 /* y, sums of 32 bits, to floats in place. */

@@ -153,8 +153,8 @@ mqb_status mqb_convolve_integer_create(const struct mqb_op_context *context, con
                                        const struct mqb_conv_plan *plan, struct mqb_convolve_integer **integer,
                                        size_t *scratch_size, struct mqb_error *error);
 void mqb_convolve_integer_destroy(struct mqb_convolve_integer *integer);
-/* Before each forward, behind the prepare of the operands' points. */
-void mqb_convolve_integer_prepare(const struct mqb_op_context *context, struct mqb_convolve_integer *integer);
+/* Before each forward, behind the prepare of the operands' points. False: this step's operands are no integers. */
+bool mqb_convolve_integer_prepare(const struct mqb_op_context *context, struct mqb_convolve_integer *integer);
 /* False: the operands are not codes in this step or grain, and the result is still to be computed. */
 bool mqb_convolve_integer_forward(const struct mqb_op_context *context, const struct mqb_convolve_integer *integer,
                                   const struct mqb_op_grain *grain);
