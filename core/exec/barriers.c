@@ -58,21 +58,28 @@ static void plan_forward(struct mqb_exec *exec, int index)
     stage->num_fixed = exec->num_fixed_nodes - stage->first_fixed;
 }
 
+/* The sums of what the last grains to contribute have contributed in this stage. */
+static void plan_sums(struct mqb_exec *exec, int index)
+{
+    struct stage *stage = &exec->stages[index];
+    stage->first_sum = exec->num_sum_tasks;
+    for (int i = 0; i < exec->config.graph->num_values; i++)
+        if (exec->values[i].summed == index)
+            for (int64_t first = 0; first < exec->values[i].size; first += SUM_CHUNK)
+                exec->sum_tasks[exec->num_sum_tasks++] = (struct sum_task){i, first};
+    stage->num_sums = exec->num_sum_tasks - stage->first_sum;
+}
+
 /* Adds what is as late as `late` to the barrier behind a backward stage: by then all that reads it has been walked back. */
 static void plan_backward(struct mqb_exec *exec, struct stage *stage, int late)
 {
     const struct mqb_graph *graph = exec->config.graph;
-    for (int i = 0; i < graph->num_values; i++)
-        if (!graph->values[i].dead && exec->values[i].late == late && exec->values[i].has_partials)
-            for (int64_t first = 0; first < exec->values[i].size; first += SUM_CHUNK)
-                exec->sum_tasks[exec->num_sum_tasks++] = (struct sum_task){i, first};
     for (int i = graph->num_ordered - 1; i >= 0; i--) {
         const struct mqb_node *node = plan_node(exec, graph->order[i]);
         if (exec->nodes[graph->order[i]].late == late && exec->values[node->output].gradient != NULL &&
             exec->values[node->output].gradient_place == PLACE_FIXED && !node->op->statistic)
             exec->fixed_nodes[exec->num_fixed_nodes++] = graph->order[i];
     }
-    stage->num_sums = exec->num_sum_tasks - stage->first_sum;
     stage->num_fixed = exec->num_fixed_nodes - stage->first_fixed;
 }
 
@@ -81,7 +88,7 @@ mqb_status mqb_plan_barriers(struct mqb_exec *exec, struct mqb_error *error)
     const struct mqb_graph *graph = exec->config.graph;
     size_t num_sums = 0;
     for (int i = 0; i < graph->num_values; i++)
-        if (!graph->values[i].dead && exec->values[i].has_partials)
+        if (!graph->values[i].dead && exec->values[i].summed > 0)
             num_sums += (size_t)((exec->values[i].size + SUM_CHUNK - 1) / SUM_CHUNK);
     exec->sum_tasks = mqb_allocate_array(num_sums + 1, sizeof *exec->sum_tasks);
     exec->fixed_nodes = mqb_allocate_array(2 * (size_t)graph->num_ordered + 2, sizeof *exec->fixed_nodes);
@@ -91,7 +98,7 @@ mqb_status mqb_plan_barriers(struct mqb_exec *exec, struct mqb_error *error)
     for (int s = 0; any && s < exec->num_forward_stages; s++)
         plan_forward(exec, s);
     for (int b = exec->num_forward_stages; b < exec->num_stages; b++) {
-        exec->stages[b].first_sum = exec->num_sum_tasks;
+        plan_sums(exec, b);
         exec->stages[b].first_fixed = exec->num_fixed_nodes;
         for (int s = exec->num_forward_stages - 1; any && s >= 0; s--)
             if (exec->stages[s].mirror == b)

@@ -27,7 +27,7 @@ mqb_status mqb_plan_gradients(struct mqb_exec *exec, struct mqb_error *error)
         if (!exec->values[step->out].wants_gradient)
             continue;
         for (int k = step->num_nodes - 1; k >= 0; k--) {
-            struct mqb_node *node = plan_node(exec, step->nodes[k]);
+            const struct mqb_node *node = plan_node(exec, step->nodes[k]);
             struct node_state *state = &exec->nodes[step->nodes[k]];
             if (step->chain) {
                 if (plan_batched_inputs(exec, node) > 1)
@@ -39,13 +39,7 @@ mqb_status mqb_plan_gradients(struct mqb_exec *exec, struct mqb_error *error)
                 step->writes_input[i] = gradient_write(exec, started, in);
                 if (in == MQB_NONE || plan_value(exec, in)->batched || !exec->values[in].wants_gradient)
                     continue;
-                state->partial[i] = mqb_allocate_array((size_t)exec->num_grains * (size_t)exec->values[in].size, sizeof(float));
-                if (state->partial[i] == NULL) {
-                    mqb_deallocate(started);
-                    return mqb_fail(error, MQB_ERR_MEMORY, "layer \"%s\": no memory for its weight gradients", node->name);
-                }
-                exec->values[in].has_partials = true;
-                exec->memory += (size_t)exec->num_grains * (size_t)exec->values[in].size * sizeof(float);
+                state->has_partial[i] = true;
             }
         }
         if (step->chain)
@@ -165,6 +159,47 @@ static mqb_status place_buffers(const struct buffer *buffers, int count, size_t 
             *buffers[i].offset = *buffers[i].same->offset;
     mqb_deallocate(order);
     return MQB_OK;
+}
+
+/* The grains' gradients of unbatched inputs live from the stage that makes them to the barrier that sums them: one block, in which
+ * they share room. */
+mqb_status mqb_plan_partials(struct mqb_exec *exec, struct mqb_error *error)
+{
+    const int count = exec->num_steps * MQB_MAX_INPUTS;
+    struct buffer *buffers = mqb_allocate_array((size_t)count + 1, sizeof *buffers);
+    size_t *offsets = mqb_allocate_array((size_t)count + 1, sizeof *offsets), total = 0;
+    mqb_status status = buffers != NULL && offsets != NULL ? MQB_OK : mqb_fail(error, MQB_ERR_MEMORY, "no memory for the plan");
+    for (int i = 0; i < count && status == MQB_OK; i++)
+        buffers[i] = (struct buffer){-1, -1, 0, NULL, NULL};
+    for (int b = exec->num_forward_stages; b < exec->num_stages && status == MQB_OK; b++)
+        for (int a = 0; a < exec->stages[b].num_actions; a++) {
+            const int s = exec->actions[exec->stages[b].first_action + a].step;
+            const struct node_state *state = &exec->nodes[exec->steps[s].nodes[0]];
+            for (int i = 0; i < MQB_MAX_INPUTS; i++)
+                if (state->has_partial[i]) {
+                    struct value_state *v = &exec->values[state->context.node->inputs[i]];
+                    const size_t bytes = plan_align((size_t)exec->num_grains * (size_t)v->size * sizeof(float));
+                    buffers[s * MQB_MAX_INPUTS + i] = (struct buffer){b, b, bytes, &offsets[s * MQB_MAX_INPUTS + i], NULL};
+                    v->summed = b;
+                }
+        }
+    for (int i = 0; i < count && status == MQB_OK; i++)
+        if (buffers[i].offset != NULL) {
+            const struct node_state *state = &exec->nodes[exec->steps[i / MQB_MAX_INPUTS].nodes[0]];
+            touch(&buffers[i], exec->values[state->context.node->inputs[i % MQB_MAX_INPUTS]].summed);
+        }
+    if (status == MQB_OK)
+        status = place_buffers(buffers, count, &total, error);
+    if (status == MQB_OK && total > 0 && (exec->partials = mqb_allocate_raw(total)) == NULL)
+        status = mqb_fail(error, MQB_ERR_MEMORY, "no memory for the gradients of the weights (%zu bytes)", total);
+    for (int i = 0; i < count && status == MQB_OK; i++)
+        if (buffers[i].offset != NULL)
+            exec->nodes[exec->steps[i / MQB_MAX_INPUTS].nodes[0]].partial[i % MQB_MAX_INPUTS] =
+                (float *)(void *)(exec->partials + offsets[i]);
+    exec->memory += total;
+    mqb_deallocate(buffers);
+    mqb_deallocate(offsets);
+    return status;
 }
 
 static mqb_status allocate_whole(struct mqb_exec *exec, float **data, int64_t size, struct mqb_error *error)

@@ -299,7 +299,8 @@ mqb_status mqb_exec_create(const struct mqb_exec_config *config, struct mqb_exec
     if ((status = create_nodes(exec, error)) != MQB_OK || (status = create_steps(exec, error)) != MQB_OK ||
         (status = create_stages(exec, error)) != MQB_OK || (status = mqb_plan_coded(exec, error)) != MQB_OK)
         goto out;
-    if (config->gradients && (status = mqb_plan_gradients(exec, error)) != MQB_OK)
+    if (config->gradients && ((status = mqb_plan_gradients(exec, error)) != MQB_OK ||
+                              (status = mqb_plan_partials(exec, error)) != MQB_OK))
         goto out;
     if ((status = mqb_plan_buffers(exec, error)) != MQB_OK)
         goto out;
@@ -328,8 +329,6 @@ void mqb_exec_destroy(struct mqb_exec *exec)
         struct node_state *state = &exec->nodes[i];
         if (state->created && state->context.node->op->destroy != NULL)
             state->context.node->op->destroy(&state->context);
-        for (int k = 0; k < MQB_MAX_INPUTS; k++)
-            mqb_deallocate(state->partial[k]);
         mqb_deallocate(state->sums);
         mqb_deallocate(state->backward_sums);
     }
@@ -345,6 +344,7 @@ void mqb_exec_destroy(struct mqb_exec *exec)
     mqb_deallocate(exec->actions);
     mqb_deallocate(exec->stages);
     mqb_deallocate(exec->finish_pool);
+    mqb_deallocate(exec->partials);
     mqb_deallocate(exec->sum_tasks);
     mqb_deallocate(exec->fixed_nodes);
     mqb_deallocate(exec->errors);

@@ -64,7 +64,7 @@ struct value_state {
     bool owned;
     int64_t size; /* floats: of one image if batched */
     bool wants_gradient;
-    bool has_partials; /* grains contribute to the gradient of this unbatched value */
+    int summed;        /* the backward stage behind which the grains' gradients of this unbatched value are added; 0: they have none */
     /* A value that a quantizer makes and codes can replace: grain by grain codes in the arena, or, where a code would not give
      * its float back, floats in the spare, which is untouched memory else. */
     const struct mqb_point *point; /* NULL: always floats */
@@ -78,6 +78,7 @@ struct value_state {
 struct node_state {
     struct mqb_op_context context;
     const float *fixed[MQB_MAX_INPUTS];
+    bool has_partial[MQB_MAX_INPUTS];
     float *partial[MQB_MAX_INPUTS]; /* [num_grains][size]: gradients of unbatched inputs */
     double *sums, *backward_sums;   /* [num_grains][size] */
     size_t sums_size, backward_sums_size;
@@ -115,6 +116,7 @@ struct mqb_exec {
     uint8_t *scratch;
     size_t scratch_size; /* of one worker: an operator's, then floats made of codes for operators that do not take them */
     size_t decoded_at;
+    uint8_t *partials; /* where the nodes' partial gradients lie */
     struct sum_task *sum_tasks;
     int num_sum_tasks;
     mqb_node_id *fixed_nodes; /* what runs at barriers, see struct stage */
@@ -233,6 +235,7 @@ bool mqb_add_coded(struct mqb_exec *exec, mqb_value_id id, int grain, int worker
 
 /* buffers.c */
 mqb_status mqb_plan_gradients(struct mqb_exec *exec, struct mqb_error *error);
+mqb_status mqb_plan_partials(struct mqb_exec *exec, struct mqb_error *error);
 mqb_status mqb_plan_buffers(struct mqb_exec *exec, struct mqb_error *error);
 /* barriers.c: which fixed nodes run when; at the end of planning what runs at each barrier. */
 void mqb_plan_idle(struct mqb_exec *exec);

@@ -34,7 +34,7 @@ mqb_status mqb_convolve_create(struct mqb_op_context *context, const struct mqb_
     if (status)
         return status;
     size_t packed_size = compute->conv_packed_size(conv->plan);
-    conv->packed = mqb_allocate(packed_size);
+    conv->packed = mqb_allocate_raw(packed_size); /* what no pass needs stays untouched */
     if (packed_size && !conv->packed)
         return mqb_fail(error, MQB_ERR_MEMORY, "no memory for %zu bytes of packed weights", packed_size);
     conv->scratch_size = (compute->conv_scratch_size(conv->plan) + 63) / 64 * 64;
