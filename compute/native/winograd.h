@@ -35,17 +35,21 @@ KERNEL_INLINE void winograd_input(vec *a, vec *b, vec *c, vec *d)
     *d = fourth;
 }
 
-/* Where the pixels of a tile from (y, x) on lie; outside the image: at `zeros`. */
-static void winograd_pixels(const float *image, int32_t height, int32_t width, int32_t channels, int32_t y, int32_t x,
-                            const int32_t size, const float *zeros, const float **pixels)
-{
-    for (int32_t i = 0; i < size; i++) {
-        const int inside = y + i >= 0 && y + i < height;
-        const float *row = image + (ptrdiff_t)(inside ? y + i : 0) * width * channels;
+/* Which pixels tiles are made of. */
+struct winograd_source {
+    const float *data, *zeros;
+    int32_t height, width, channels;
+    int32_t top, left;               /* of the first tile, beside the image's first pixel */
+    int32_t tiles_h, tiles_w;        /* of an image */
+};
 
-        for (int32_t j = 0; j < size; j++) {
-            pixels[i * size + j] = inside && x + j >= 0 && x + j < width ? row + (ptrdiff_t)(x + j) * channels : zeros;
-        }
+/* Where the 2x2 pixels from (y, x) on lie; outside the image: at zeros. */
+static void winograd_pixels(const struct winograd_source *source, const float *image, int32_t y, int32_t x, const float *pixels[4])
+{
+    for (int32_t i = 0; i < 4; i++) {
+        const int inside = y + i / 2 < source->height && x + i % 2 < source->width;
+
+        pixels[i] = inside ? image + ((ptrdiff_t)(y + i / 2) * source->width + x + i % 2) * source->channels : source->zeros;
     }
 }
 
@@ -54,26 +58,49 @@ KERNEL_INLINE vec winograd_load(const float *p, const int32_t whole, int32_t cou
     return whole ? vec_load(p) : vec_load_part(p, count);
 }
 
-KERNEL_INLINE void winograd_input_vector(const float *const *pixels, int32_t c, const int32_t whole, int32_t count,
-                                         float *target, size_t plane)
+/* A column of an input tile, four pixels down, through B'; a row outside the image is NULL. */
+KERNEL_INLINE void winograd_column(const float *const rows[4], ptrdiff_t offset, const int32_t whole, int32_t count, vec column[4])
 {
-    vec d[WINOGRAD_POSITIONS];
+    KERNEL_UNROLL
+    for (int32_t i = 0; i < 4; i++) {
+        column[i] = rows[i] != NULL ? winograd_load(rows[i] + offset, whole, count) : vec_zero();
+    }
+    winograd_input(&column[0], &column[1], &column[2], &column[3]);
+}
 
-    KERNEL_UNROLL
-    for (int32_t i = 0; i < WINOGRAD_POSITIONS; i++) {
-        d[i] = winograd_load(pixels[i] + c, whole, count);
-    }
-    KERNEL_UNROLL
-    for (int32_t j = 0; j < 4; j++) {
-        winograd_input(&d[j], &d[4 + j], &d[8 + j], &d[12 + j]);
-    }
-    KERNEL_UNROLL
-    for (int32_t i = 0; i < WINOGRAD_POSITIONS; i += 4) {
-        winograd_input(&d[i], &d[i + 1], &d[i + 2], &d[i + 3]);
-    }
-    KERNEL_UNROLL
-    for (int32_t i = 0; i < WINOGRAD_POSITIONS; i++) {
-        vec_store(target + (size_t)i * plane, d[i]);
+/* A row of `count` tiles, one vector of channels; of four columns two are the next tile's as well. */
+KERNEL_INLINE void winograd_input_row(const struct winograd_source *source, const float *const rows[4], int32_t x, int32_t tiles,
+                                      const int32_t whole, int32_t count, float *target, const struct native_planes *at)
+{
+    vec columns[4][4]; /* [column][row] */
+
+    for (int32_t t = 0; t < tiles; t++) {
+        KERNEL_UNROLL
+        for (int32_t j = 0; j < 4; j++) {
+            if (j < 2 && t > 0) {
+                continue;
+            }
+            if (x + j >= 0 && x + j < source->width) {
+                winograd_column(rows, (ptrdiff_t)(x + j) * source->channels, whole, count, columns[j]);
+            } else {
+                columns[j][0] = columns[j][1] = columns[j][2] = columns[j][3] = vec_zero();
+            }
+        }
+        KERNEL_UNROLL
+        for (int32_t i = 0; i < 4; i++) {
+            vec a = columns[0][i], b = columns[1][i], c = columns[2][i], d = columns[3][i];
+            float *row = target + (size_t)(4 * i) * at->plane;
+
+            winograd_input(&a, &b, &c, &d);
+            vec_store(row, a);
+            vec_store(row + at->plane, b);
+            vec_store(row + 2 * at->plane, c);
+            vec_store(row + 3 * at->plane, d);
+            columns[0][i] = columns[2][i];
+            columns[1][i] = columns[3][i];
+        }
+        x += 2;
+        target += at->row;
     }
 }
 
@@ -105,68 +132,91 @@ KERNEL_INLINE void winograd_gradient_vector(const float *const *pixels, int32_t 
     }
 }
 
-/* Which pixels tiles are made of. */
-struct winograd_source {
-    const float *data, *zeros;
-    int32_t height, width, channels;
-    int32_t top, left;               /* of the first tile, beside the image's first pixel */
-    int32_t tiles_h, tiles_w;        /* of an image */
+/* Tiles [first, first + count) of all images, a row of tiles at a time. */
+struct winograd_walk {
+    const float *image;
+    int32_t y, x; /* tile */
+    int32_t done, count;
 };
 
-/* Tiles [first, first + count) of all images' to planes; `gradient`: 2x2 pixels of dy, else 4x4 of an input. */
-KERNEL_INLINE void winograd_gather(const struct winograd_source *source, int64_t first, int32_t count, const int32_t gradient,
-                                   const struct winograd_planes *planes)
+static struct winograd_walk winograd_begin(const struct winograd_source *source, int64_t first, int32_t count)
 {
-    const int32_t per_image = source->tiles_h * source->tiles_w, channels = source->channels;
-    const size_t image_size = (size_t)source->height * (size_t)source->width * (size_t)channels;
-    const float *image = source->data + (size_t)(first / per_image) * image_size;
-    int32_t y = (int32_t)(first % per_image) / source->tiles_w, x = (int32_t)(first % per_image) % source->tiles_w;
+    const int32_t per_image = source->tiles_h * source->tiles_w, tile = (int32_t)(first % per_image);
+    const size_t image_size = (size_t)source->height * (size_t)source->width * (size_t)source->channels;
 
-    for (int32_t i = 0; i < count; i++) {
-        const float *pixels[WINOGRAD_POSITIONS];
-        float *group = planes->data + (size_t)i * planes->at.row;
+    return (struct winograd_walk){ source->data + (size_t)(first / per_image) * image_size, tile / source->tiles_w,
+                                   tile % source->tiles_w, 0, count };
+}
 
-        winograd_pixels(image, source->height, source->width, channels, source->top + 2 * y, source->left + 2 * x,
-                        gradient ? 2 : 4, source->zeros, pixels);
-        for (int32_t begin = 0; begin < channels; begin += planes->at.channels) {
-            const int32_t end = native_min(begin + planes->at.channels, channels);
-            float *target = group - begin;
-            int32_t c = begin;
+/* Tiles left in this row. */
+static int32_t winograd_ahead(const struct winograd_source *source, const struct winograd_walk *walk)
+{
+    return native_min(source->tiles_w - walk->x, walk->count - walk->done);
+}
 
-            for (; c + VEC_LANES <= end; c += VEC_LANES) {
-                if (gradient) {
-                    winograd_gradient_vector(pixels, c, 1, VEC_LANES, target + c, planes->at.plane);
-                } else {
-                    winograd_input_vector(pixels, c, 1, VEC_LANES, target + c, planes->at.plane);
-                }
-            }
-            if (c < end && gradient) {
-                winograd_gradient_vector(pixels, c, 0, end - c, target + c, planes->at.plane);
-            } else if (c < end) {
-                winograd_input_vector(pixels, c, 0, end - c, target + c, planes->at.plane);
-            }
-            group += planes->at.group;
-        }
-        if (++x == source->tiles_w) {
-            x = 0;
-            if (++y == source->tiles_h) {
-                y = 0;
-                image += image_size;
-            }
+static void winograd_advance(const struct winograd_source *source, struct winograd_walk *walk, int32_t tiles)
+{
+    walk->done += tiles;
+    walk->x += tiles;
+    if (walk->x == source->tiles_w) {
+        walk->x = 0;
+        if (++walk->y == source->tiles_h) {
+            walk->y = 0;
+            walk->image += (size_t)source->height * (size_t)source->width * (size_t)source->channels;
         }
     }
 }
 
+/* An input's tiles, 4x4 pixels each, to planes. */
 static void winograd_gather_input(const struct winograd_source *source, int64_t first, int32_t count,
                                   const struct winograd_planes *planes)
 {
-    winograd_gather(source, first, count, 0, planes);
+    for (struct winograd_walk walk = winograd_begin(source, first, count); walk.done < count;) {
+        const int32_t y = source->top + 2 * walk.y, x = source->left + 2 * walk.x, tiles = winograd_ahead(source, &walk);
+
+        for (int32_t c = 0; c < source->channels; c += VEC_LANES) {
+            const int32_t group = c / planes->at.channels, used = native_min(source->channels - c, VEC_LANES);
+            float *target = planes->data + (size_t)group * planes->at.group + (size_t)walk.done * planes->at.row + c -
+                            (size_t)group * (size_t)planes->at.channels;
+            const float *rows[4];
+
+            for (int32_t i = 0; i < 4; i++) {
+                const int inside = y + i >= 0 && y + i < source->height;
+
+                rows[i] = inside ? walk.image + (ptrdiff_t)(y + i) * source->width * source->channels + c : NULL;
+            }
+            if (used == VEC_LANES) {
+                winograd_input_row(source, rows, x, tiles, 1, used, target, &planes->at);
+            } else {
+                winograd_input_row(source, rows, x, tiles, 0, used, target, &planes->at);
+            }
+        }
+        winograd_advance(source, &walk, tiles);
+    }
 }
 
+/* Tiles of dy, 2x2 pixels each, to planes. */
 static void winograd_gather_gradient(const struct winograd_source *source, int64_t first, int32_t count,
                                      const struct winograd_planes *planes)
 {
-    winograd_gather(source, first, count, 1, planes);
+    for (struct winograd_walk walk = winograd_begin(source, first, count); walk.done < count;) {
+        const float *pixels[4];
+        int32_t c = 0;
+
+        winograd_pixels(source, walk.image, 2 * walk.y, 2 * walk.x, pixels);
+        for (float *group = planes->data + (size_t)walk.done * planes->at.row; c < source->channels; group += planes->at.group) {
+            const int32_t begin = c, end = native_min(c + planes->at.channels, source->channels);
+
+            for (; c + VEC_LANES <= end; c += VEC_LANES) {
+                winograd_gradient_vector(pixels, c, 1, VEC_LANES, group + (c - begin), planes->at.plane);
+            }
+            if (c < end) {
+                winograd_gradient_vector(pixels, c, 0, end - c, group + (c - begin), planes->at.plane);
+                c = end;
+            }
+        }
+        winograd_advance(source, &walk, 1);
+    }
 }
 
 /* ---- a pass ---- */
