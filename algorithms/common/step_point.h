@@ -312,13 +312,19 @@ static inline int32_t step_point_forward_codes(const void *self, const struct mq
            !step_codes_bad(range, slice->size, slice->x, codes);
 }
 
+static inline int step_point_learns_zero(const struct step_point *point)
+{
+    return !point->scheme.symmetric && point->config.learn_zero_point;
+}
+
 static inline void step_point_backward(const void *self, const struct mqb_slice *slice)
 {
     const struct step_point *point = self;
     int32_t c = slice->channel;
     int torch = point->compat != STEP_COMPAT_OFF && !point->scheme.symmetric && step_point_order(point) == STEP_TENSOR;
     float z = torch && !point->scheme.per_channel ? point->back_zero[c] : point->step_zero[c];
-    step_backward(step_range_of(&point->scheme, point->step_scale[c], z), torch ? STEP_TORCH : step_point_order(point), slice);
+    step_backward(step_range_of(&point->scheme, point->step_scale[c], z), torch ? STEP_TORCH : step_point_order(point),
+                  step_point_learns_zero(point), slice);
 }
 
 static inline void step_point_reduce(void *self, const double *sums)
@@ -334,7 +340,7 @@ static inline void step_point_reduce(void *self, const double *sums)
 static inline mqb_status step_point_param(void *self, uint32_t index, struct mqb_param *param)
 {
     struct step_point *point = self;
-    uint32_t num_params = !point->scheme.symmetric && point->config.learn_zero_point ? 2 : 1;
+    uint32_t num_params = step_point_learns_zero(point) ? 2 : 1;
     if (index >= num_params)
         return MQB_ERR_NOT_FOUND;
     param->struct_size = sizeof(*param);

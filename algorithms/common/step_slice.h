@@ -134,9 +134,10 @@ static inline __attribute__((always_inline)) void step_backward_block(const stru
     }
 }
 
-/* Sums run in lanes over the index and are joined in one order, so that no vector width changes them. */
+/* Sums run in lanes over the index and are joined in one order, so that no vector width changes them. `zeros`: a zero point that
+ * learns wants its sum. */
 static inline __attribute__((always_inline)) void step_backward_loop(const struct step_range r, const enum step_order order,
-                                                                     int64_t size, const float *x, const float *dy, float *dx,
+                                                                     const int zeros, int64_t size, const float *x, const float *dy, float *dx,
                                                                      double *sums)
 {
     float ds[LANES_BLOCK], dz[LANES_BLOCK];
@@ -145,43 +146,55 @@ static inline __attribute__((always_inline)) void step_backward_loop(const struc
     for (; k + LANES_BLOCK <= size; k += LANES_BLOCK) {
         step_backward_block(r, order, LANES_BLOCK, x + k, dy + k, dx + k, ds, dz);
         lanes_add(ds, scale);
-        lanes_add(dz, zero);
+        if (zeros)
+            lanes_add(dz, zero);
     }
     if (k < size) {
         memset(ds, 0, sizeof(ds));
         memset(dz, 0, sizeof(dz));
         step_backward_block(r, order, (int)(size - k), x + k, dy + k, dx + k, ds, dz);
         lanes_add(ds, scale);
-        lanes_add(dz, zero);
+        if (zeros)
+            lanes_add(dz, zero);
     }
     sums[STEP_SUM_SCALE] += lanes_join(scale);
-    sums[STEP_SUM_ZERO] -= lanes_join(zero) * (double)r.s;
+    if (zeros)
+        sums[STEP_SUM_ZERO] -= lanes_join(zero) * (double)r.s;
 }
 
 MQB_MULTIVERSION
 static void step_backward_tensor(struct step_range r, int64_t size, const float *x, const float *dy, float *dx, double *sums)
 {
-    step_backward_loop(r, STEP_TENSOR, size, x, dy, dx, sums);
+    step_backward_loop(r, STEP_TENSOR, 1, size, x, dy, dx, sums);
+}
+
+MQB_MULTIVERSION
+static void step_backward_scale(struct step_range r, int64_t size, const float *x, const float *dy, float *dx, double *sums)
+{
+    step_backward_loop(r, STEP_TENSOR, 0, size, x, dy, dx, sums);
 }
 
 MQB_MULTIVERSION
 static void step_backward_channel(struct step_range r, int64_t size, const float *x, const float *dy, float *dx, double *sums)
 {
-    step_backward_loop(r, STEP_CHANNEL, size, x, dy, dx, sums);
+    step_backward_loop(r, STEP_CHANNEL, 1, size, x, dy, dx, sums);
 }
 
 MQB_MULTIVERSION
 static void step_backward_torch(struct step_range r, int64_t size, const float *x, const float *dy, float *dx, double *sums)
 {
-    step_backward_loop(r, STEP_TORCH, size, x, dy, dx, sums);
+    step_backward_loop(r, STEP_TORCH, 1, size, x, dy, dx, sums);
 }
 
-static inline void step_backward(struct step_range r, enum step_order order, const struct mqb_slice *slice)
+/* `zeros` 0: sums[STEP_SUM_ZERO] may stay as it is. */
+static inline void step_backward(struct step_range r, enum step_order order, int zeros, const struct mqb_slice *slice)
 {
     if (order == STEP_CHANNEL)
         step_backward_channel(r, slice->size, slice->x, slice->dy, slice->dx, slice->sums);
     else if (order == STEP_TORCH)
         step_backward_torch(r, slice->size, slice->x, slice->dy, slice->dx, slice->sums);
+    else if (!zeros)
+        step_backward_scale(r, slice->size, slice->x, slice->dy, slice->dx, slice->sums);
     else
         step_backward_tensor(r, slice->size, slice->x, slice->dy, slice->dx, slice->sums);
 }

@@ -307,7 +307,7 @@ static void tqt_backward(const void *self, const struct mqb_slice *slice)
     if (q->vote)
         vitis_backward(r, slice->size, slice->x, slice->dy, slice->dx);
     else
-        step_backward(r, STEP_TENSOR, slice);
+        step_backward(r, STEP_TENSOR, 0, slice);
 }
 
 static void tqt_reduce(void *self, const double *sums)
