@@ -44,8 +44,9 @@ static void choose_rows(const struct mqb_exec *exec, struct step *step)
     step->rows = (int32_t)out->dims[2];
     step->width = (int32_t)out->dims[3];
     step->heavy = weights > WEIGHT_BYTES;
-    const size_t row = (size_t)step->width * (size_t)out->dims[1] * sizeof(float), most = BAND_BYTES / row;
-    step->band_rows = step->heavy || most >= (size_t)step->rows ? step->rows : most < 1 ? 1 : (int32_t)most;
+    const size_t pair = 2 * (size_t)step->width * (size_t)out->dims[1] * sizeof(float), pairs = BAND_BYTES / pair;
+    const size_t most = 2 * (pairs < 1 ? 1 : pairs); /* kernels that make rows in pairs waste none */
+    step->band_rows = step->heavy || most >= (size_t)step->rows ? step->rows : (int32_t)most;
 }
 
 /* Quantized values may be kept as codes, and layers between them run on these: by whole grains. */
@@ -168,7 +169,7 @@ static void run_shared(struct mqb_exec *exec, const struct step *step, int grain
     const int images = mqb_grain_images(exec, grain), threads = mqb_pool_num_threads(exec->config.pool);
     const int wanted = step->heavy ? threads : 4 * threads; /* heavy: every band goes through all weights */
     const int an_image = (wanted + images - 1) / images;
-    struct shared_run run = {exec, step, grain, (step->rows + an_image - 1) / an_image, 0};
+    struct shared_run run = {exec, step, grain, (step->rows + 2 * an_image - 1) / (2 * an_image) * 2, 0};
     if (run.rows > step->band_rows)
         run.rows = step->band_rows;
     run.bands = (step->rows + run.rows - 1) / run.rows;
