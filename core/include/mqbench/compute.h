@@ -63,8 +63,8 @@ struct mqb_compute {
     /* Sizes in bytes. packed: one buffer holds what forward and backward_data need. scratch covers every kernel below. */
     size_t (*conv_packed_size)(const struct mqb_conv_plan *plan);
     size_t (*conv_scratch_size)(const struct mqb_conv_plan *plan);
-    /* Repacks the weights. gradients = 0: what forward needs; 1: what both need; 2: what backward_data needs, and of the rest
-     * either as it was or as of these weights. */
+    /* Repacks the weights. gradients = 0: what forward needs; 2: what backward_data needs; 1: both. What is not asked for stays
+     * as it was, or becomes that of these weights. */
     void (*conv_pack)(const struct mqb_conv_plan *plan, const float *weight, int32_t gradients, void *packed);
 
     /* y[n][p][q][k] = conv(x[n][h][w][c], weight) + bias[k]; bias NULL: none. */
