@@ -296,8 +296,8 @@ group_infer() {
 # ---- calibration ----
 
 # our name, size, classes, images, batch
-calibrate_nets='resnet20 32 10 256 64
-resnet18 224 1000 64 16'
+calibrate_nets='resnet20 32 10 1024 64
+resnet18 224 1000 128 16'
 
 # Here the other is the forward pass, and a goal of 0.77 says that calibration takes at most 1.3 times as long, 0.5 twice.
 group_calibrate() {
