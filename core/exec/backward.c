@@ -3,12 +3,6 @@
 
 #include <string.h>
 
-static void add_floats(float *target, const float *source, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++)
-        target[i] += source[i];
-}
-
 /* The gradient at the output of a chain's first node, between the reduction and its application. */
 static float *head_gradient(const struct mqb_exec *exec, const struct step *step, int grain)
 {

@@ -1,6 +1,6 @@
 /*
  * barriers.c - what runs on whole tensors between two stages: forwards the late nodes behind a batch statistic, backwards the
- * sums of the grains' gradients and the fixed nodes. Without statistics there is none in forward and one in backward, the last.
+ * sums over the grains of the gradients that the stage completes, and the fixed nodes; without statistics these run behind the last.
  */
 #include "exec/times.h"
 
@@ -128,12 +128,6 @@ mqb_status mqb_run_forward_barrier(struct mqb_exec *exec, const struct stage *st
 }
 
 /* ---- backward ---- */
-
-static void add_floats(float *target, const float *source, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++)
-        target[i] += source[i];
-}
 
 struct sum_run {
     struct mqb_exec *exec;

@@ -142,6 +142,12 @@ static inline size_t plan_align(size_t size)
     return (size + PLAN_ALIGN - 1) / PLAN_ALIGN * PLAN_ALIGN;
 }
 
+static inline void add_floats(float *target, const float *source, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        target[i] += source[i];
+}
+
 static inline struct mqb_value *plan_value(const struct mqb_exec *exec, mqb_value_id id)
 {
     return &exec->config.graph->values[id];

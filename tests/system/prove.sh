@@ -21,10 +21,14 @@ if grep -qE '^ +missing ' "$scratch/proofs"; then
     echo "an engine is missing: the proofs that need it were skipped"
 fi
 
-# The comparison can fail: FBGEMM adds otherwise than ONNX Runtime does.
+# The comparison can fail: FBGEMM adds otherwise than ONNX Runtime does. Few scales show it, so seeds are tried until one's do.
 if grep -qE '^ +equal +fbgemm_x86 +qlinear ' "$scratch/proofs"; then
-    "$MQBENCH" prove --backend fbgemm_x86 --only qlinear --images 64 --set fbgemm_x86.profile=fbgemm >"$scratch/stdout" 2>&1
-    check test $? -eq 1
+    status=0
+    for seed in $(seq 24); do
+        "$MQBENCH" prove --backend fbgemm_x86 --only qlinear --images 64 --seed $seed --set fbgemm_x86.profile=fbgemm >"$scratch/stdout" 2>&1 || status=$?
+        [ $status -eq 0 ] || break
+    done
+    check test $status -eq 1
     check grep -qE 'DIFFERS' "$scratch/stdout"
     check grep -qE 'Add .* differ, at most by .*; [0-9]+ of them on equal inputs' "$scratch/stdout"
     check test "$(grep 'on equal inputs' "$scratch/stdout" | grep -c -v '/Add ')" -eq 0 # and nothing else
