@@ -137,8 +137,8 @@ static inline __attribute__((always_inline)) void step_backward_block(const stru
 /* Sums run in lanes over the index and are joined in one order, so that no vector width changes them. `zeros`: a zero point that
  * learns wants its sum. */
 static inline __attribute__((always_inline)) void step_backward_loop(const struct step_range r, const enum step_order order,
-                                                                     const int zeros, int64_t size, const float *x, const float *dy, float *dx,
-                                                                     double *sums)
+                                                                     const int zeros, int64_t size, const float *x,
+                                                                     const float *dy, float *dx, double *sums)
 {
     float ds[LANES_BLOCK], dz[LANES_BLOCK];
     double scale[LANES_COUNT] = {0}, zero[LANES_COUNT] = {0};

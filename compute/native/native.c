@@ -71,10 +71,10 @@ static size_t native_scratch_size(const struct mqb_conv_plan *plan)
 
 static void native_conv_pack(const struct mqb_conv_plan *plan, const float *weight, int32_t gradients, void *packed)
 {
-    if (gradients != 2) {
+    if (gradients != MQB_PACK_BACKWARD) {
         plan->isa->pack_float(&plan->forward, &plan->shape, weight, 0, packed);
     }
-    if (gradients != 0) {
+    if (gradients != MQB_PACK_FORWARD) {
         void *backward = (uint8_t *)packed + native_round_up(plan->forward.packed_size, 64);
 
         plan->isa->pack_float(&plan->backward, &plan->shape, weight, 1, backward);

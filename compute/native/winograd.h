@@ -68,7 +68,7 @@ KERNEL_INLINE void winograd_column(const float *const rows[4], ptrdiff_t offset,
     winograd_input(&column[0], &column[1], &column[2], &column[3]);
 }
 
-/* A row of `count` tiles, one vector of channels; of four columns two are the next tile's as well. */
+/* A row of `tiles` tiles, one vector of channels, of which `count` are there; of four columns two are the next tile's as well. */
 KERNEL_INLINE void winograd_input_row(const struct winograd_source *source, const float *const rows[4], int32_t x, int32_t tiles,
                                       const int32_t whole, int32_t count, float *target, const struct native_planes *at)
 {

@@ -69,7 +69,7 @@ mqb_status mqb_convolve_prepare(struct mqb_op_context *context, struct mqb_error
     if (conv->forward_packed)
         context->compute->conv_pack(conv->plan, context->fixed[1], context->gradients, conv->packed);
     else if (context->gradients)
-        context->compute->conv_pack(conv->plan, context->fixed[1], 2, conv->packed);
+        context->compute->conv_pack(conv->plan, context->fixed[1], MQB_PACK_BACKWARD, conv->packed);
     return MQB_OK;
 }
 
@@ -79,7 +79,7 @@ static void pack_forward(const struct mqb_op_context *context)
     struct convolve *conv = context->state;
     pthread_mutex_lock(&conv->mutex);
     if (!conv->forward_packed)
-        context->compute->conv_pack(conv->plan, context->fixed[1], 0, conv->packed);
+        context->compute->conv_pack(conv->plan, context->fixed[1], MQB_PACK_FORWARD, conv->packed);
     conv->forward_packed = true;
     pthread_mutex_unlock(&conv->mutex);
 }

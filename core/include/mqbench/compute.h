@@ -20,6 +20,9 @@
 extern "C" {
 #endif
 
+/* What conv_pack is to make ready. */
+enum mqb_pack_for { MQB_PACK_FORWARD = 0, MQB_PACK_BOTH = 1, MQB_PACK_BACKWARD = 2 };
+
 enum mqb_compute_flags { MQB_COMPUTE_SAME_BITS = 1u << 0 };
 
 /* Letters: N images, C input channels, H x W input, K output channels, R x S kernel, P x Q output. */
@@ -63,8 +66,7 @@ struct mqb_compute {
     /* Sizes in bytes. packed: one buffer holds what forward and backward_data need. scratch covers every kernel below. */
     size_t (*conv_packed_size)(const struct mqb_conv_plan *plan);
     size_t (*conv_scratch_size)(const struct mqb_conv_plan *plan);
-    /* Repacks the weights. gradients = 0: what forward needs; 2: what backward_data needs; 1: both. What is not asked for stays
-     * as it was, or becomes that of these weights. */
+    /* Repacks the weights; gradients: enum mqb_pack_for. What is not asked for stays as it was, or becomes that of these weights. */
     void (*conv_pack)(const struct mqb_conv_plan *plan, const float *weight, int32_t gradients, void *packed);
 
     /* y[n][p][q][k] = conv(x[n][h][w][c], weight) + bias[k]; bias NULL: none. */
